@@ -2,7 +2,8 @@
 //!
 //! What fails as a whole is a server that has answered nothing since a request failed: then the request is not to blame,
 //! and it is sent again, after waits, for as long as the limits of the server allow. A request that fails while others
-//! are answered fails alone; when there are no others, that for `nix-cache-info` stands for them.
+//! are answered fails alone; when there are no others, that for `nix-cache-info` stands for them. A response that
+//! refuses a request, such as status 403, is an answer here.
 
 use std::time::Duration;
 
@@ -33,7 +34,7 @@ pub(super) struct ServerOutage {
 #[derive(Debug, Clone, Copy)]
 struct Failing {
     since: Instant,
-    /// When the last request failed.
+    /// When the last request failed, or until when the server wants no other.
     last: Instant,
 }
 
@@ -69,9 +70,23 @@ impl ServerOutage {
     pub(super) fn answered(&mut self, target: RequestTarget) {
         // A server may have the other file although it can look up nothing.
         self.has_answered |= target != RequestTarget::CacheInfo;
+        self.responded(target);
+    }
+
+    /// The server responded to a request for `target`, if only to say that it is not to be had.
+    fn responded(&mut self, target: RequestTarget) {
         self.is_probed &= target != RequestTarget::CacheInfo;
         self.answers += 1;
         (self.failing, self.waits) = (None, 0);
+    }
+
+    /// The server responded to a request for `target` with a failure.
+    pub(super) fn refused(&mut self, target: RequestTarget, kind: &HttpErrorKind) {
+        // Whatever becomes of a `nix-cache-info` that the server cannot make, it is not down.
+        let is_probe = target == RequestTarget::CacheInfo;
+        if kind.outage().is_none() || (is_probe && is_of_request(kind)) {
+            self.responded(target);
+        }
     }
 
     /// Whether to ask the server for its `nix-cache-info` now; true once until it has answered.
@@ -83,14 +98,17 @@ impl ServerOutage {
     fn failed(&mut self, kind: &HttpErrorKind, now: Instant) {
         let silence = match kind.outage() {
             Some(Outage::Silent(silence)) => silence,
-            _ => Duration::ZERO,
+            Some(_) => Duration::ZERO,
+            None => return,
         };
         let asked_at = now.checked_sub(silence).unwrap_or(now);
         let lasting = self
             .failing
             .filter(|it| asked_at.saturating_duration_since(it.last) < FAILURE_LASTS);
         let since = lasting.map_or(asked_at, |it| it.since);
-        self.failing = Some(Failing { since, last: now });
+        // Nothing is sent before that, so the time until then says nothing.
+        let last = now.checked_add(asked_for(kind)).unwrap_or(now);
+        self.failing = Some(Failing { since, last });
     }
 
     /// For how long nothing has been answered.
@@ -124,8 +142,7 @@ impl ServerOutage {
         let before = request.answers_before.replace(self.answers);
         let others_answered = before.is_some_and(|before| before != self.answers);
         self.failed(kind, now);
-        let is_own = kind.outage() == Some(Outage::Broken) && kind.status().is_some();
-        if others_answered || is_own {
+        if others_answered || is_of_request(kind) {
             return OutageVerdict::Final;
         }
         self.judge(kind, request.attempts, now, random)
@@ -173,17 +190,27 @@ impl ServerOutage {
         if left.is_zero() {
             return OutageVerdict::TimeOver;
         }
-        let asked_for = match kind.innermost() {
-            HttpErrorKind::Status {
-                retry_after: Some(wait),
-                ..
-            } => *wait,
-            _ => Duration::ZERO,
-        };
+        let asked_for = asked_for(kind);
         if asked_for > left {
             return OutageVerdict::Final;
         }
         OutageVerdict::Wait(backoff(retries, random).max(asked_for).min(left))
+    }
+}
+
+/// Whether `kind` is a status that is about the request, and not about the server.
+fn is_of_request(kind: &HttpErrorKind) -> bool {
+    kind.outage() == Some(Outage::Broken) && kind.status().is_some()
+}
+
+/// The wait that the server wants.
+fn asked_for(kind: &HttpErrorKind) -> Duration {
+    match kind.innermost() {
+        HttpErrorKind::Status {
+            retry_after: Some(wait),
+            ..
+        } => *wait,
+        _ => Duration::ZERO,
     }
 }
 
@@ -195,3 +222,45 @@ const WORTH_A_REPORT: Duration = Duration::from_secs(2);
 
 /// Between two reports.
 const REPORT_INTERVAL: Duration = Duration::from_secs(1);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::format::store_path::HashPart;
+
+    fn status(status: u16, retry_after: Option<u64>) -> HttpErrorKind {
+        HttpErrorKind::Status {
+            status,
+            retry_after: retry_after.map(Duration::from_secs),
+        }
+    }
+
+    fn item() -> RequestTarget {
+        RequestTarget::NarInfo(HashPart::parse(&"0".repeat(32)).unwrap())
+    }
+
+    /// For how long a server is waited for that fails with `kind` for good, and what becomes of it then.
+    fn waited_for(kind: &HttpErrorKind, limits: RetryLimits) -> (Duration, OutageVerdict) {
+        let mut outage = ServerOutage::new(limits);
+        outage.answered(item());
+        let (mut request, mut waited) = (PendingRequest::new(item()), Duration::ZERO);
+        let start = Instant::now();
+        for _ in 0..1000 {
+            match outage.judge_request(&mut request, kind, start + waited, 0.5) {
+                OutageVerdict::Wait(wait) => waited += wait,
+                verdict => return (waited, verdict),
+            }
+        }
+        panic!("waited for {waited:?}");
+    }
+
+    #[test]
+    fn waits_that_the_server_wants_count() {
+        for retry_after in [None, Some(1), Some(29), Some(30), Some(31), Some(60)] {
+            let (waited, _) = waited_for(&status(503, retry_after), RetryLimits::default());
+            assert!(waited <= RetryLimits::default().time, "{waited:?}");
+        }
+        let (waited, verdict) = waited_for(&status(429, Some(u64::MAX)), RetryLimits::default());
+        assert_eq!((waited, verdict), (Duration::ZERO, OutageVerdict::Final));
+    }
+}

@@ -183,6 +183,7 @@ impl HttpServer {
         let mut request = request.finish();
         let now = Instant::now();
         let mut queue = self.queue();
+        queue.outage.refused(request.target, &kind);
         let action = match kind {
             HttpErrorKind::Status { status, .. } if kind.is_worth_repeating() => {
                 queue.pause_for_error_status(&request, &kind, status)

@@ -153,9 +153,19 @@ fn a_server_that_has_looked_up_nothing_is_not_waited_for() {
 /// Nothing else is looked up that would show that the server answers.
 #[test]
 fn an_item_that_always_fails_fails_alone() {
-    let failing = |path: &str| path.ends_with("7.narinfo").then(|| bad_gateway(path))?;
+    for cache_info in ["200 OK", "403 Forbidden", "404 Not Found", "500 Error"] {
+        fails_alone_where_cache_info_is(cache_info);
+    }
+}
+
+fn fails_alone_where_cache_info_is(cache_info: &'static str) {
+    let failing = move |path: &str| match path {
+        "/nix-cache-info" => Some(response(cache_info, "", "")),
+        _ if path.ends_with("7.narinfo") => bad_gateway(path),
+        _ => None,
+    };
     let (server, switch) = failing_server(usize::MAX, failing);
-    let outage = look_up_in_outage(&server, Duration::from_secs(3600), switched_on(&switch));
+    let outage = look_up_in_outage(&server, Duration::from_secs(6), switched_on(&switch));
     let results = outage.others;
     (others().into_iter())
         .filter(|it| !it.as_str().ends_with('7'))
