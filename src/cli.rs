@@ -16,6 +16,7 @@ mod env;
 mod error;
 mod exit;
 mod file_trust;
+mod guessed_words;
 mod item_argument;
 mod item_failures;
 mod item_hint;

@@ -10,6 +10,7 @@ use clap::{Arg, Command, CommandFactory as _, Error, FromArgMatches as _};
 
 use super::args::Cli;
 use super::command_help::{COMMANDS, CommandHelp};
+use super::guessed_words::instead;
 use super::settings::{OptionGroup, option_group};
 
 /// The definition of the command line.
@@ -41,50 +42,31 @@ pub(crate) fn parse(arguments: &[OsString]) -> Result<Cli, Error> {
     let mut command = command();
     let matches = command
         .try_get_matches_from_mut(arguments)
-        .map_err(|error| with_option_tip(error, &command, arguments))?;
+        .map_err(|error| with_tip(error, &command, arguments))?;
     Cli::from_arg_matches(&matches).map_err(|error| error.format(&mut command))
 }
 
-/// Adds a tip to `error` if it is about a superfluous word that is the name of an option without its
-/// dashes, or follows one, as in `subst roots remove NAME`.
-fn with_option_tip(mut error: Error, command: &Command, arguments: &[OsString]) -> Error {
-    let word = match (error.kind(), error.get(ContextKind::InvalidArg)) {
-        (ErrorKind::UnknownArgument, Some(ContextValue::String(word))) => word,
-        _ => return error,
-    };
-    let subcommand = selected(command, arguments);
-    let option = std::iter::once(word.as_str())
-        .chain(word_before(arguments, word))
-        .find(|name| has_option(subcommand, name));
-
-    if let Some(option) = option {
-        let tip = StyledStr::from(format!("the option is '--{option}'"));
-        error.insert(ContextKind::Suggested, ContextValue::StyledStrs(vec![tip]));
+/// Adds a tip to `error` if it is about a word that is no subcommand, no argument or in place of one,
+/// but known to be typed there.
+fn with_tip(mut error: Error, command: &Command, arguments: &[OsString]) -> Error {
+    let is_about_words = matches!(
+        error.kind(),
+        ErrorKind::UnknownArgument
+            | ErrorKind::InvalidSubcommand
+            | ErrorKind::MissingRequiredArgument
+    );
+    if !is_about_words {
+        return error;
+    }
+    let words = arguments.iter().skip(1).map(|word| word.to_string_lossy());
+    let words: Vec<String> = words.map(|word| word.into_owned()).collect();
+    if let Some(tip) = instead(command, &words) {
+        let tips = ContextValue::StyledStrs(vec![StyledStr::from(tip)]);
+        error.insert(ContextKind::Suggested, tips);
+        // A similar name, which has a line of its own.
+        error.remove(ContextKind::SuggestedSubcommand);
     }
     error
-}
-
-/// The subcommand of `command` that the words of `arguments` select.
-fn selected<'a>(command: &'a Command, arguments: &[OsString]) -> &'a Command {
-    let words = arguments.iter().skip(1);
-    words.fold(command, |command, word| {
-        command.find_subcommand(word).unwrap_or(command)
-    })
-}
-
-/// The word before `word` in `arguments`, unless it may be the value of an option.
-fn word_before<'a>(arguments: &'a [OsString], word: &str) -> Option<&'a str> {
-    let place = arguments.iter().position(|argument| argument == word)?;
-    match arguments.get(..place)? {
-        [.., option, _] if option.as_encoded_bytes().starts_with(b"-") => None,
-        [.., name] => name.to_str(),
-        [] => None,
-    }
-}
-
-fn has_option(command: &Command, name: &str) -> bool {
-    let mut options = command.get_arguments();
-    options.any(|option| option.get_long() == Some(name) && !option.is_hide_set())
 }
 
 /// Changes the subcommand of `command` that the names in `path` lead to.

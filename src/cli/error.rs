@@ -243,6 +243,18 @@ impl CliError {
         }
     }
 
+    /// The word of the command line that names nothing.
+    #[must_use]
+    pub(crate) fn rejected_word(&self) -> Option<&str> {
+        match self {
+            Self::ItemArgument(ItemArgumentError::NotAnItem(word)) => Some(word),
+            Self::File { path, source, .. } if source.kind() == io::ErrorKind::NotFound => {
+                path.to_str()
+            }
+            _ => None,
+        }
+    }
+
     /// What the user can do.
     #[must_use]
     pub(crate) fn hint(&self, advice: &Advice) -> Option<String> {

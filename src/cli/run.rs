@@ -24,6 +24,7 @@ use super::dispatch;
 use super::env::Environment;
 use super::error::CliError;
 use super::exit::Exit;
+use super::guessed_words::instead_of;
 use super::output::{self, Messages, Output, Verbosity};
 use super::progress::{self, TerminalStyle};
 use super::settings::{self, ProgressMode, Settings, SettingsFindings};
@@ -105,7 +106,7 @@ fn execute(cli: &Cli, arguments: &[OsString], environment: &Environment) -> Exit
         Ok(exit) => exit,
         Err(error) if error.is_broken_pipe() => Exit::Done,
         Err(error) => {
-            let hint = error.hint(&context.settings.advice());
+            let hint = guess(&error, &context).or_else(|| error.hint(&context.settings.advice()));
             fail(&context.output, &error, hint.as_deref())
         }
     }
@@ -155,6 +156,12 @@ fn shown_words(arguments: &[OsString]) -> Vec<String> {
     words
         .map(|word| without_credentials(&word).into_owned())
         .collect()
+}
+
+/// What to type instead of a word that is no item and no file.
+fn guess(error: &CliError, context: &Context) -> Option<String> {
+    let words = &context.settings.invocation.words;
+    instead_of(&command_line::command(), words, error.rejected_word()?)
 }
 
 fn fail(output: &Output, error: &CliError, hint: Option<&str>) -> Exit {

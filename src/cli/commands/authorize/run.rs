@@ -41,29 +41,28 @@ pub(crate) fn run(context: &Context, args: &AuthorizeArgs) -> Result<Exit, CliEr
     let wanted = args.fingerprint.as_deref().map(whole_fingerprint);
     let wanted = wanted.transpose()?;
     let source = KeySource::parse(args.file.as_deref())?;
+    if let Some(text) = args.file.as_deref().and_then(Path::to_str)
+        && nix::only_key(text.as_bytes()).is_some()
+    {
+        return Err(key_of_nix(context, args, &source));
+    }
     match &source {
         KeySource::Server(url) => authorize_server(context, &source, url, wanted.as_ref()),
         KeySource::Input | KeySource::File(_) => {
             let text = source.read_text(&context.output)?;
             let key = source.parse_key(&text);
-            let key = key.map_err(|error| key_error(context, args, &source, &text, error))?;
+            let key = key.map_err(|error| match nix::only_key(&text) {
+                Some(_) => key_of_nix(context, args, &source),
+                None => error,
+            })?;
             check_fingerprint(&source, &key, wanted.as_ref())?;
             add(context, AclFile::open(context)?, key)
         }
     }
 }
 
-/// Why `text`, which is from `source`, is not a key: `error`, unless it is one of Nix.
-fn key_error(
-    context: &Context,
-    args: &AuthorizeArgs,
-    source: &KeySource,
-    text: &[u8],
-    error: CliError,
-) -> CliError {
-    if nix::only_key(text).is_none() {
-        return error;
-    }
+/// Why the key of `source` is not authorized: it is one of Nix.
+fn key_of_nix(context: &Context, args: &AuthorizeArgs, source: &KeySource) -> CliError {
     let file = nix::file_word(args.file.as_deref());
     let advice = context.settings.advice();
     let command = advice.authorize_for(Some(StoreDir::NIX), &file);
