@@ -71,7 +71,9 @@ fn missing_hint(answers: &[UnavailableAt], advice: &Advice) -> String {
         [first, ..] if answers.iter().all(|answer| answer.lacks_cache_info) => {
             advice.check_address(&first.server)
         }
-        _ => "it has to be built, or another server may have it: --substitute-urls".to_owned(),
+        _ => "it has to be built, unless its name is mistyped, or another server may have it: \
+              --substitute-urls"
+            .to_owned(),
     }
 }
 

@@ -212,7 +212,7 @@ fn the_report_fits_a_narrow_terminal_and_counts_unknown_apart_from_missing() {
         let long: Vec<&str> = text.lines().filter(is_too_long).collect();
         assert!(long.iter().all(|line| line.contains('`')), "{text}");
         for line in [
-            "to be built now: 1 item\n",
+            "to be built now: 1 item, unless",
             "unknown: 1 item, which servers that",
         ] {
             assert!(text.contains(line), "{line} is not in {text}");

@@ -198,6 +198,11 @@ impl MissGroup {
         matches!(self, Self::Cached | Self::Valid)
     }
 
+    /// Whether all servers answered that they do not have it.
+    pub(super) const fn is_missing(self) -> bool {
+        matches!(self, Self::Missing | Self::MissingCached)
+    }
+
     /// Whether a server that did not answer may have it.
     pub(super) const fn is_open(self) -> bool {
         matches!(

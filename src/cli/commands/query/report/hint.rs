@@ -57,11 +57,13 @@ fn of_group(kind: MissGroup, advice: &Advice) -> String {
         MissGroup::Unsigned => "the server does not sign; its administrator has to set up a key",
         MissGroup::UnauthorizedKey => return of_key(std::iter::empty(), advice),
         MissGroup::Missing if advice.offline => advice.newer_answer(),
-        MissGroup::Missing => "build it, or name a server that has it with --substitute-urls",
+        MissGroup::Missing => {
+            "check its name; build it, or name a server that has it with --substitute-urls"
+        }
         MissGroup::MissingCached => {
             return format!(
-                "build it, or name a server that has it with --substitute-urls; {}, and without \
-                 that these answers hold for the time shown",
+                "check its name; build it, or name a server that has it with --substitute-urls; {}, \
+                 and without that these answers hold for the time shown",
                 advice.newer_answer()
             );
         }

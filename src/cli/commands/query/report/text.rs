@@ -272,6 +272,13 @@ fn conclusion(report: &CacheMissReport, columns: usize) -> Vec<String> {
                 "; {preparing} of them may be available soon (`subst fetch --wait`)"
             ));
         }
+        text.push_str(
+            match (report.count(MissGroup::is_missing), report.to_build) {
+                (0, _) => "",
+                (_, 1) => ", unless its name is mistyped",
+                _ => ", unless names are mistyped",
+            },
+        );
         lines.extend(wrapped(&text, columns, "", "  "));
     }
 
