@@ -17,6 +17,7 @@ use crate::format::store_path::{HashPart, StoreDir, StorePath};
 use crate::http::{
     HttpError, LookupEvent, LookupEvents, Lookups, NarInfoAnswer, RetryLimits, ServerSpec,
 };
+use crate::substitute::cancel::Cancel;
 use crate::substitute::download::retries::RetryContext;
 use crate::substitute::network::Network;
 use crate::substitute::outcome::{LookupFailure, LookupOutcome, OtherStore, UnreadableNarInfo};
@@ -130,7 +131,8 @@ impl<'a> ClaimRequests<'a> {
     }
 
     /// Requests the narinfos of `items` from all servers: calls `receive` with the place of the item, the
-    /// server and what it answered, which may be a narinfo of another item.
+    /// server and what it answered, which may be a narinfo of another item. Ends early when a run whose servers are
+    /// waited for is canceled.
     pub(crate) fn request_narinfos(
         &mut self,
         items: &[StorePath],
@@ -145,8 +147,9 @@ impl<'a> ClaimRequests<'a> {
             places.entry(item.hash_part()).or_default().push(place);
         }
         let mut unanswered = request_on_all(lookups, self.network, places.keys());
+        let cancel = self.retries.map(|retries| &retries.cancel);
         while unanswered > 0 {
-            match events.recv() {
+            match events.recv_unless(|| cancel.is_some_and(Cancel::is_canceled)) {
                 Some(LookupEvent::Answer {
                     server,
                     item,

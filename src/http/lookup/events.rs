@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use crossbeam_channel::Receiver;
+use crossbeam_channel::{Receiver, RecvTimeoutError};
 
 use super::request::RequestTarget;
 use crate::format::server_list::ServerIndex;
@@ -142,7 +142,21 @@ impl LookupEvents {
     pub(crate) fn recv(&mut self) -> Option<LookupEvent> {
         self.events.recv().ok().map(Queued::into_inner)
     }
+
+    /// The same; none as soon as `is_canceled`, too.
+    pub(crate) fn recv_unless(&mut self, is_canceled: impl Fn() -> bool) -> Option<LookupEvent> {
+        loop {
+            match self.events.recv_timeout(CANCEL_INTERVAL) {
+                Ok(event) => return Some(event.into_inner()),
+                Err(RecvTimeoutError::Timeout) if !is_canceled() => {}
+                Err(_) => return None,
+            }
+        }
+    }
 }
+
+/// How often a wait for events looks whether it is canceled.
+const CANCEL_INTERVAL: Duration = Duration::from_millis(100);
 
 /// The connections' side of the queue.
 pub(super) type EventSender = QueueSender<LookupEvent>;

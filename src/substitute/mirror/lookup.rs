@@ -90,12 +90,14 @@ impl MirrorLookup<'_> {
         let (mut all, mut next) = (Vec::new(), items);
         while !next.is_empty() {
             let rest = next.split_off(next.len().min(BATCH));
+            self.tally.found.store(known.len(), Ordering::Relaxed);
+            let batch = std::mem::replace(&mut next, rest);
+            let found = self.batch(batch);
+            // Then answers are missing.
             if self.cancel.is_canceled() {
                 return Err(MirrorFailure::Interrupted);
             }
-            self.tally.found.store(known.len(), Ordering::Relaxed);
-            let batch = std::mem::replace(&mut next, rest);
-            for item in self.batch(batch) {
+            for item in found {
                 let narinfos = item.narinfos.iter().flatten();
                 let references = narinfos.flat_map(|it| it.narinfo.references());
                 for reference in references.map(|reference| reference.to_path()) {

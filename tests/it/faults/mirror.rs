@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use crate::support::fixture::flip;
 use crate::support::publisher::{Publisher, command, file_nar};
@@ -247,4 +247,29 @@ fn what_is_not_wanted_any_more_is_removed() {
     slow.kill_at(1 << 20);
     run(slow.mirror_of(&slow.other)).exits(0);
     assert_eq!(slow.incoming(), Vec::<PathBuf>::new());
+}
+
+/// The server has answered a lookup, and then fails as a whole.
+#[test]
+fn an_interrupt_ends_the_wait_for_lookups_at_once() {
+    let sandbox = Sandbox::new();
+    let publisher = Publisher::new(&sandbox, "server", 1);
+    Publisher::trust(&sandbox, &[&publisher]);
+    let other = publisher.publish_file('2', "other", "");
+    let item = publisher.publish_file('1', "item", other.rsplit('/').next().unwrap());
+    let dir = publisher.dir;
+    let server = Server::start(move |request| match request.path.contains("1.narinfo") {
+        true => Reply::file(&dir, request),
+        false => Reply::new("502 Bad Gateway", ""),
+    });
+
+    let mut command = command(&sandbox, &server.url(), &["mirror", "--retry-time", "60s"]);
+    command.arg("--to").arg(sandbox.path("mirror"));
+    command.args(["--closure", &item]);
+    let running = Running::start(command, "");
+    assert!(wait_until(|| server.requests_for("2.narinfo") > 5));
+    running.interrupt();
+    let began = Instant::now();
+    running.end().exits(130);
+    assert!(began.elapsed() < Duration::from_secs(20));
 }
