@@ -95,7 +95,7 @@ impl ServerOutage {
     }
 
     /// A request failed with `kind`.
-    fn failed(&mut self, kind: &HttpErrorKind, now: Instant) {
+    pub(super) fn failed(&mut self, kind: &HttpErrorKind, now: Instant) {
         let silence = match kind.outage() {
             Some(Outage::Silent(silence)) => silence,
             Some(_) => Duration::ZERO,

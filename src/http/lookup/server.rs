@@ -278,7 +278,10 @@ impl HttpServer {
     pub(super) fn apply(&self, action: HealthAction, kind: HttpErrorKind) {
         match action {
             HealthAction::Continue => {}
-            HealthAction::Pause(pause) => self.pause(pause, &kind),
+            HealthAction::Pause(pause) => {
+                self.queue().outage.failed(&kind, Instant::now());
+                self.pause(pause, &kind);
+            }
             HealthAction::GiveUp => {
                 let (now, random) = (Instant::now(), fastrand::f64());
                 let verdict = self.queue().outage.judge_server(&kind, now, random);
