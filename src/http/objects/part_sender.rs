@@ -1,9 +1,8 @@
 //! The parts of one upload, each sent as soon as it is given, several at a time, while the caller makes the next ones.
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 
-use futures_util::stream::{FuturesUnordered, StreamExt as _};
-use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
+use tokio::sync::Semaphore;
 use tokio::task::JoinHandle;
 
 use super::bucket::Bucket;
@@ -11,6 +10,7 @@ use super::multipart::{FilePart, UploadedPart};
 use super::request::SendPermit;
 use crate::http::error::{HttpError, HttpErrorKind};
 use crate::http::s3::body_hash::BodyHash;
+use crate::sync::lock;
 
 /// Parts of one upload that are sent at the same time. The bucket limits the requests of all uploads, and halves
 /// that limit when the store is overloaded.
@@ -18,111 +18,104 @@ const PARTS_AT_A_TIME: usize = 8;
 
 /// Sends the parts of an upload. Dropped, it sends nothing more.
 pub(crate) struct PartSender {
-    bucket: Arc<Bucket>,
-    key: String,
-    parts: UnboundedSender<FilePart>,
-    task: Option<JoinHandle<Result<Vec<UploadedPart>, HttpError>>>,
+    upload: Arc<PartUpload>,
+    /// One for each part; it ends with the part, if the object store has taken it.
+    tasks: Vec<JoinHandle<Option<UploadedPart>>>,
 }
 
 /// Which upload parts are for, and whether they may be sent.
-struct PartTarget {
+struct PartUpload {
     bucket: Arc<Bucket>,
     key: String,
     id: String,
     permit: SendPermit,
+    slots: Semaphore,
+    failure: Mutex<Option<HttpError>>,
+    on_stored: Mutex<StoredPartObserver>,
 }
 
+/// Is called for each part that the object store has taken, with its hash.
+pub(crate) type StoredPartObserver = Box<dyn FnMut(&UploadedPart, &BodyHash) + Send>;
+
 impl Bucket {
-    /// Sends parts of the upload `id` of the object `key`, as long as `permit` says that they may be sent, and calls
-    /// `on_stored` for each that the object store has taken.
+    /// Sends parts of the upload `id` of the object `key`, as long as `permit` says that they may be sent.
     pub(crate) fn part_sender(
         self: &Arc<Self>,
         key: &str,
         id: &str,
         permit: SendPermit,
-        on_stored: impl FnMut(&UploadedPart, &BodyHash) + Send + 'static,
+        on_stored: StoredPartObserver,
     ) -> PartSender {
-        let (parts, given) = unbounded_channel();
-        let target = PartTarget {
-            bucket: Arc::clone(self),
-            key: key.to_owned(),
-            id: id.to_owned(),
-            permit,
-        };
-        let runtime = self.store.runtime.handle();
         PartSender {
-            bucket: Arc::clone(self),
-            key: key.to_owned(),
-            parts,
-            task: Some(runtime.spawn(target.send_all(given, on_stored))),
+            upload: Arc::new(PartUpload {
+                bucket: Arc::clone(self),
+                key: key.to_owned(),
+                id: id.to_owned(),
+                permit,
+                slots: Semaphore::new(PARTS_AT_A_TIME),
+                failure: Mutex::default(),
+                on_stored: Mutex::new(on_stored),
+            }),
+            tasks: Vec::new(),
         }
     }
 }
 
 impl PartSender {
     /// Has `part` sent. After a failure nothing more is sent.
-    pub(crate) fn send(&self, part: FilePart) {
-        // `finish` reports the failure.
-        let _ = self.parts.send(part);
+    pub(crate) fn send(&mut self, part: FilePart) {
+        let upload = Arc::clone(&self.upload);
+        let runtime = self.upload.bucket.store.runtime.handle();
+        let task = runtime.spawn(async move { upload.send(part).await });
+        self.tasks.push(task);
     }
 
-    /// Waits until all parts are sent.
+    /// Waits until all parts are sent, or none is under way.
     ///
     /// # Errors
-    /// One of them cannot be sent; the object store has the others.
+    /// One of them cannot be sent; the object store has the others that were under way.
     pub(crate) fn finish(mut self) -> Result<Vec<UploadedPart>, HttpError> {
-        // This ends the parts for the task.
-        self.parts = unbounded_channel().0;
-        let runtime = &self.bucket.store.runtime;
-        let ended = self.task.take().map(|task| runtime.block_on(task));
-        ended.and_then(Result::ok).unwrap_or_else(|| {
-            let url = self.bucket.server().object_url(&self.key);
-            Err(HttpError::new(&url, HttpErrorKind::Canceled))
+        let runtime = &self.upload.bucket.store.runtime;
+        let tasks = std::mem::take(&mut self.tasks).into_iter();
+        // What is under way after a failure is of use to a later run.
+        let ended: Vec<_> = tasks.map(|task| runtime.block_on(task)).collect();
+        if let Some(failure) = lock(&self.upload.failure).take() {
+            return Err(failure);
+        }
+        let sent = ended.into_iter().map(|ended| ended.ok().flatten());
+        sent.collect::<Option<_>>().ok_or_else(|| {
+            let url = self.upload.bucket.server().object_url(&self.upload.key);
+            HttpError::new(&url, HttpErrorKind::Canceled)
         })
     }
 }
 
 impl Drop for PartSender {
     fn drop(&mut self) {
-        if let Some(task) = &self.task {
-            task.abort();
-        }
+        self.tasks.iter().for_each(JoinHandle::abort);
     }
 }
 
-impl PartTarget {
-    async fn send_all(
-        self,
-        mut given: UnboundedReceiver<FilePart>,
-        mut on_stored: impl FnMut(&UploadedPart, &BodyHash),
-    ) -> Result<Vec<UploadedPart>, HttpError> {
-        let (mut under_way, mut stored) = (FuturesUnordered::new(), Vec::new());
-        let (mut failure, mut is_complete) = (None, false);
-        loop {
-            let takes_next = failure.is_none() && !is_complete && under_way.len() < PARTS_AT_A_TIME;
-            tokio::select! {
-                part = given.recv(), if takes_next => match part {
-                    Some(part) => under_way.push(self.send(part)),
-                    None => is_complete = true,
-                },
-                Some(sent) = under_way.next() => match sent {
-                    Ok((part, hash)) => {
-                        on_stored(&part, &hash);
-                        stored.push(part);
-                    }
-                    // What is under way is of use to a later run.
-                    Err(error) => drop(failure.get_or_insert(error)),
-                },
-                else => return failure.map_or(Ok(stored), Err),
-            }
+impl PartUpload {
+    async fn send(&self, part: FilePart) -> Option<UploadedPart> {
+        let _slot = self.slots.acquire().await;
+        if lock(&self.failure).is_some() {
+            return None;
         }
-    }
 
-    async fn send(&self, part: FilePart) -> Result<(UploadedPart, BodyHash), HttpError> {
         let hash = part.hash.clone();
         let sent = self
             .bucket
             .put_part(&self.key, &self.id, part, &self.permit);
-        Ok((sent.await?, hash))
+        match sent.await {
+            Ok(stored) => {
+                (lock(&self.on_stored))(&stored, &hash);
+                Some(stored)
+            }
+            Err(error) => {
+                lock(&self.failure).get_or_insert(error);
+                None
+            }
+        }
     }
 }

@@ -163,9 +163,8 @@ impl<'a> LargeUpload<'a> {
             parts: known,
             mut record,
         } = begun;
-        let parts = bucket.part_sender(&self.key, &id, lease.permit(), move |part, hash| {
-            record.note_stored(part, hash);
-        });
+        let on_stored = Box::new(move |part: &_, hash: &_| record.note_stored(part, hash));
+        let parts = bucket.part_sender(&self.key, &id, lease.permit(), on_stored);
         Ok(UploadState::Begun {
             id,
             known,
