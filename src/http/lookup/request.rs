@@ -45,7 +45,7 @@ pub(super) struct PendingRequest {
     pub(super) first_sent: Option<Instant>,
     /// How often the server had been paused when this was last sent.
     pub(super) pauses_before: u64,
-    /// How many lookups the server had answered when an attempt last failed.
+    /// How many requests the server had answered when an attempt last failed (`ServerOutage`).
     pub(super) answers_before: Option<u64>,
     /// What it was signed with when it was last sent.
     pub(super) signed_with: Option<Arc<AccessKey>>,
