@@ -99,7 +99,7 @@ pub(crate) enum ItemError {
         free: u64,
     },
     /// The file system has too few entries (inodes) for what is to be fetched.
-    #[error("{needed} entries (inodes) needed, {free} free in {}", path.display())]
+    #[error("entries (inodes): {needed} needed, {free} free in {}", path.display())]
     NoEntries {
         /// The directory that it is to be written to.
         path: std::path::PathBuf,

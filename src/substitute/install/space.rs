@@ -123,6 +123,9 @@ mod tests {
     fn every_item_takes_an_entry() {
         assert!(check(&[1, 1, 1]).is_ok());
         let error = check(&[1, 1, 1, 1]).unwrap_err();
-        assert_eq!(error.to_string(), "4 entries (inodes) needed, 3 free in /x");
+        assert_eq!(
+            error.to_string(),
+            "entries (inodes): 4 needed, 3 free in /x"
+        );
     }
 }
