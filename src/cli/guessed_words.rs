@@ -2,6 +2,7 @@
 //! that does here what they mean.
 
 use clap::Command;
+use clap::error::{ContextKind, ContextValue, ErrorKind};
 
 use super::shell_command::quoted;
 
@@ -30,10 +31,35 @@ const GUESSES: &[(&str, &[&str], Replacement)] = &[
         &["info", "path-info", "lookup", "weather"],
         Words("query"),
     ),
+    (
+        "",
+        &["why", "explain", "missing", "report"],
+        Words("query --cache-miss-report"),
+    ),
+    (
+        "",
+        &["search", "find"],
+        Advice(
+            "`guix search` and `nix search` find packages, and servers go by full names of items",
+        ),
+    ),
+    (
+        "",
+        &["list", "ls", "show"],
+        Advice(
+            "`subst gc --dry-run --root DIR` lists the items of a store, `subst roots` roots, \
+             `subst cache list` cached answers",
+        ),
+    ),
+    (
+        "",
+        &["build"],
+        Advice("`guix build` and `nix build` build; `subst fetch` fetches what servers have"),
+    ),
     ("", &["exec", "shell"], Words("run")),
-    ("", &["key", "keys"], Whole("subst authorize --list")),
+    ("", &["key", "keys", "acl"], Whole("subst authorize --list")),
     ("", &["trust", "authorise", "archive"], Words("authorize")),
-    ("", &["clean", "collect-garbage"], Words("gc")),
+    ("", &["clean", "collect", "collect-garbage"], Words("gc")),
     (
         "",
         &["pin", "root"],
@@ -43,7 +69,7 @@ const GUESSES: &[(&str, &[&str], Replacement)] = &[
     ("", &["flush"], Words("cache flush")),
     ("", &["clear"], Words("cache clear")),
     ("", &["settings", "configuration"], Words("config")),
-    ("", &["substituters"], Words("servers")),
+    ("", &["status", "substituters"], Words("servers")),
     ("", &["sign"], Words("endorse")),
     ("", &["check"], Words("verify")),
     (
@@ -68,6 +94,11 @@ const GUESSES: &[(&str, &[&str], Replacement)] = &[
     ("servers", &["add"], Words("--substitute-urls")),
     ("gc", &["run", "start", "collect"], Words("")),
     ("gc", &["list", "ls", "show"], Words("--dry-run")),
+    (
+        "gc",
+        &["root", "roots"],
+        Advice("the command is `subst roots`, with the same --root"),
+    ),
     ("verify", &["all"], Words("")),
     ("verify", &["repair", "fix"], Words("--repair")),
     ("challenge", &["all"], Words("--all-valid")),
@@ -142,8 +173,45 @@ pub(super) fn instead(definition: &Command, words: &[String]) -> Option<String> 
     let before = words[..first].iter().map(String::as_str);
     let behind = words[first + 1..].iter().map(String::as_str);
     let words = before.chain(replacement.split_whitespace()).chain(behind);
-    let words: String = words.map(|word| format!(" {}", quoted(word))).collect();
-    Some(format!("the command is `subst{words}`"))
+    let words: Vec<&str> = std::iter::once("subst").chain(words).collect();
+    let missing = missing_behind(definition, &words);
+    let words: Vec<String> = words.into_iter().map(quoted).chain(missing).collect();
+    Some(format!("the command is `{}`", words.join(" ")))
+}
+
+/// What is required behind `words`, such as the value of the last option: as the help names it.
+fn missing_behind(definition: &Command, words: &[&str]) -> Vec<String> {
+    let mut missing: Vec<String> = Vec::new();
+    // A value, and then all other arguments.
+    for _ in 0..2 {
+        let typed = words.iter().copied();
+        let all = typed.chain(missing.iter().map(String::as_str));
+        let Err(error) = definition.clone().try_get_matches_from(all) else {
+            break;
+        };
+        match (error.kind(), error.get(ContextKind::InvalidArg)) {
+            (ErrorKind::InvalidValue, Some(ContextValue::String(option))) => {
+                let mut usage = first_alternative(option);
+                if usage.next().as_deref() != words.last().copied() {
+                    break;
+                }
+                missing.extend(usage);
+            }
+            (ErrorKind::MissingRequiredArgument, Some(ContextValue::Strings(arguments))) => {
+                missing.extend(arguments.iter().flat_map(|it| first_alternative(it)));
+            }
+            _ => break,
+        }
+    }
+    missing
+}
+
+/// The words of the first alternative of `usage`, such as those of `--to DIR` for `--to <DIR|URL>`, and
+/// of `--closure PATH` for `<--closure <PATH>...|--all>`.
+fn first_alternative(usage: &str) -> impl Iterator<Item = String> {
+    let end = usage.find('|').unwrap_or(usage.len());
+    let words = usage[..end].split(' ');
+    words.map(|word| word.trim_matches(['<', '>', '.']).to_owned())
 }
 
 /// The same, if that is the word `rejected`, which may also name a package: that of an option counts
@@ -263,6 +331,29 @@ mod tests {
                 "subst config check a.toml",
                 "subst config check --config a.toml",
             ),
+        ] {
+            let expected = format!("the command is `{command}`");
+            assert_eq!(typed(line), Some(expected), "{line}");
+        }
+    }
+
+    #[test]
+    fn what_is_still_required_is_added() {
+        for (line, command) in [
+            ("subst mirror list", "subst mirror --list FILE --to DIR"),
+            ("subst push", "subst mirror --to DIR --closure PATH"),
+            (
+                "subst endorse withdraw /gnu/store/x",
+                "subst endorse --withdraw /gnu/store/x --to DIR",
+            ),
+            (
+                "subst endorse rm --to d",
+                "subst endorse --withdraw --to d PATH",
+            ),
+            ("subst why", "subst query --cache-miss-report PATH"),
+            ("subst roots rm", "subst roots --remove NAME"),
+            ("subst mirror check", "subst mirror verify --to DIR"),
+            ("subst gc keep-days", "subst gc --keep-days N"),
         ] {
             let expected = format!("the command is `{command}`");
             assert_eq!(typed(line), Some(expected), "{line}");
