@@ -71,14 +71,18 @@ impl Advice {
 
         let line = quoted(&format!("extra-trusted-public-keys = {key}"));
         let conf = quoted(&shown_path(&self.nix_conf));
+        let directory = self.nix_conf.parent().unwrap_or(&self.nix_conf);
+        let directory = quoted(&shown_path(directory));
         // The last line of the file may have no end.
         let print = format!("printf '\\n%s\\n' {line}");
         match &self.invocation.root {
-            None => format!("`{print} | sudo tee -a {conf}` trusts it"),
+            // By default, sudo lets nobody else write to new files.
+            None => {
+                format!("`sudo mkdir -p {directory} && {print} | sudo tee -a {conf}` trusts it")
+            }
+            // Who can write to the file decides whom the store trusts.
             Some(_) => {
-                let directory = self.nix_conf.parent().unwrap_or(&self.nix_conf);
-                let directory = quoted(&shown_path(directory));
-                format!("`mkdir -p {directory} && {print} >> {conf}` trusts it")
+                format!("`(umask 022; mkdir -p {directory} && {print} >> {conf})` trusts it")
             }
         }
     }

@@ -69,6 +69,32 @@ fn a_key_of_nix_is_trusted_after_the_commands_of_the_hints() {
 }
 
 #[test]
+fn a_new_nix_conf_gets_its_directory_and_is_written_by_its_owner_alone() {
+    use std::os::unix::fs::PermissionsExt as _;
+
+    let sandbox = Sandbox::new();
+    let key = Kind::NixXz.expected().join("public-key");
+    let arguments = ["authorize", "--store-dir=/nix/store", key.to_str().unwrap()];
+    let mut system = sandbox.bare(&arguments);
+    system.env("NIX_CONF_DIR", sandbox.path("etc/nix"));
+    for (said, directory) in [
+        (subst(&sandbox, &arguments), "root/etc/nix"),
+        (run(system), "etc/nix"),
+    ] {
+        let command = command_behind(&said.exits(2).stderr, "hint:");
+        // As sudo has it by default.
+        let sudo = "sudo() { (umask 022; \"$@\"); }";
+        follow(&sandbox, &format!("{sudo}; umask 002; {command}")).exits(0);
+
+        let conf = sandbox.path(directory).join("nix.conf");
+        for (path, expected) in [(conf.parent().unwrap(), 0o755), (&conf, 0o644)] {
+            let mode = std::fs::metadata(path).unwrap().permissions().mode();
+            assert_eq!(mode & 0o777, expected, "{}: {command}", path.display());
+        }
+    }
+}
+
+#[test]
 fn the_store_directory_that_an_item_needs_is_added_to_the_command() {
     let sandbox = Sandbox::new();
     let key = Kind::NixXz.expected().join("public-key");
