@@ -9,7 +9,7 @@ use clap::{Args, Parser, Subcommand};
 
 use super::completion::shell::CompletionShell;
 use super::mirror_place::MirrorPlace;
-use super::settings::{CommonOptions, parse_bytes, parse_period};
+use super::settings::{CommonOptions, parse_bytes, parse_days, parse_period};
 use crate::format::compression::Compression;
 use crate::store::RootName;
 
@@ -106,7 +106,7 @@ pub(crate) struct FetchArgs {
 #[derive(Debug, Args)]
 pub(crate) struct GcArgs {
     /// Keep items that were registered in the last N days, and all that they refer to
-    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(..=KEEP_DAYS_MAX))]
+    #[arg(long, value_name = "N", value_parser = parse_days)]
     pub(crate) keep_days: Option<u64>,
     /// Delete items, oldest first, only until the store takes at most SIZE of the disk, such as 2G
     #[arg(long, value_name = "SIZE", value_parser = parse_bytes)]
@@ -115,9 +115,6 @@ pub(crate) struct GcArgs {
     #[arg(short = 'n', long)]
     pub(crate) dry_run: bool,
 }
-
-/// A century.
-const KEEP_DAYS_MAX: u64 = 36_500;
 
 /// Arguments of `subst roots`.
 #[derive(Debug, Args)]
@@ -235,7 +232,7 @@ pub(crate) struct MirrorGcArgs {
     #[arg(long, value_name = "FILE")]
     pub(crate) keep_list: Option<PathBuf>,
     /// Keep items that were copied in the last N days, and all that they refer to
-    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(..=KEEP_DAYS_MAX))]
+    #[arg(long, value_name = "N", value_parser = parse_days)]
     pub(crate) keep_days: Option<u64>,
     /// Remove items, oldest first, only until the rest takes at most SIZE, such as 200G
     #[arg(long, value_name = "SIZE", value_parser = parse_bytes)]

@@ -46,4 +46,4 @@ pub(crate) use spec::SettingSpec;
 pub(crate) use stores::StoreKind;
 pub(crate) use table::SETTINGS;
 pub(crate) use trust_table::{PRINCIPAL_TABLE_HELP, RULE_TABLE_HELP, TRUST_TABLE_HELP};
-pub(crate) use value::{ProgressMode, SandboxMode, parse_bytes, parse_period};
+pub(crate) use value::{ProgressMode, SandboxMode, parse_bytes, parse_days, parse_period};

@@ -4,7 +4,6 @@
 //! that stay.
 
 use std::borrow::Cow;
-use std::path::Path;
 use std::time::Duration;
 
 use serde_json::{Value, json};
@@ -13,7 +12,7 @@ use crate::cli::args::GcArgs;
 use crate::cli::context::Context;
 use crate::cli::error::CliError;
 use crate::cli::exit::Exit;
-use crate::cli::output::{bytes, count, shown_path};
+use crate::cli::output::{bytes, count};
 use crate::cli::shell_command::again_with_flag;
 use crate::cli::store_hint::store_hint;
 use crate::store::{
@@ -22,7 +21,7 @@ use crate::store::{
 };
 use crate::substitute::download::spool::SpoolUsage;
 
-use super::roots::shown_root;
+use super::roots::{note_missing_store, shown_root};
 
 const DAY_SECONDS: u64 = 24 * 3600;
 /// The time between two messages about progress.
@@ -90,11 +89,7 @@ fn collect(context: &Context, request: &GcRequest, report: &mut GcReport) -> Res
         Ok(store) => report.add(store.collect_garbage(request, &mut |progress| {
             show_progress(context, &mut shown_at, progress);
         })?),
-        Err(StoreError::NoStore(_)) => {
-            let root = context.settings.root.as_deref().unwrap_or(Path::new(""));
-            let text = format!("there is no store in {}", shown_path(root));
-            context.output.note(&text);
-        }
+        Err(StoreError::NoStore(_)) => note_missing_store(context),
         Err(error) => return Err(error.into()),
     }
     Ok(())

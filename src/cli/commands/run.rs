@@ -92,7 +92,7 @@ fn put_in_place(context: &Context, choice: &ProgramChoice<'_>) -> Result<(), Cli
         let error = ProgramError::Namespace {
             store: store.canonicalize().unwrap_or_else(|_| store.to_owned()),
             place: place.to_owned(),
-            program: choice.probable_name(),
+            program: choice.probable_name(&context.settings.layout.item(choice.item)),
             source,
         };
         error.into()

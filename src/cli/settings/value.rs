@@ -292,6 +292,18 @@ pub(crate) fn parse_period(text: &str) -> Result<Duration, String> {
     }
 }
 
+/// The number of days that `text` is, for an option that is no setting: at most about a century.
+///
+/// # Errors
+/// What is wrong with it.
+pub(crate) fn parse_days(text: &str) -> Result<u64, String> {
+    match text.strip_suffix('d').unwrap_or(text).parse() {
+        Ok(days) if days <= 36_500 => Ok(days),
+        Ok(_) => Err(out_of_range(text, "largest", "36500")),
+        Err(_) => Err(invalid(text, "a number of days, such as 7")),
+    }
+}
+
 /// How progress is shown.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum ProgressMode {

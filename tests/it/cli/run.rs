@@ -421,7 +421,35 @@ fn what_forbids_namespaces_is_said() {
     let Some(sandbox) = fetched(Kind::Guix) else {
         return;
     };
-    let program = subst_run(&sandbox, &[&item("tools"), "show"]);
+    let Some(ended) = without_namespaces(&sandbox, &[&item("tools"), "show"]) else {
+        return;
+    };
+    let store = sandbox.store().canonicalize().unwrap();
+    let bind = format!("--bind {} /gnu/store", store.display());
+    ended
+        .exits(5)
+        .says("at /gnu/store")
+        .says("user.max_user_namespaces is 0")
+        .says("sysctl user.max_user_namespaces=10000")
+        .says(&format!(
+            "proot -b {}:/gnu/store {}/bin/show",
+            store.display(),
+            item("tools")
+        ))
+        .says(&bind);
+
+    let itself = without_namespaces(&sandbox, &[&item("program")]).unwrap();
+    let command = format!(
+        "proot -b {}:/gnu/store {}`",
+        store.display(),
+        item("program")
+    );
+    itself.exits(5).says(&command);
+}
+
+/// `subst run` with `arguments`, where user namespaces are forbidden; `None` if they cannot be.
+fn without_namespaces(sandbox: &Sandbox, arguments: &[&str]) -> Option<Run> {
+    let program = subst_run(sandbox, arguments);
     let forbid = "echo 0 > /proc/sys/user/max_user_namespaces || exit 77
         exec setpriv --bounding-set=-all --inh-caps=-all \"$@\"";
     let mut command = Command::new("unshare");
@@ -439,19 +467,7 @@ fn what_forbids_namespaces_is_said() {
             "left out: user namespaces cannot be forbidden here: {}",
             ended.stderr
         );
-        return;
+        return None;
     }
-    let store = sandbox.store().canonicalize().unwrap();
-    let bind = format!("--bind {} /gnu/store", store.display());
-    ended
-        .exits(5)
-        .says("at /gnu/store")
-        .says("user.max_user_namespaces is 0")
-        .says("sysctl user.max_user_namespaces=10000")
-        .says(&format!(
-            "proot -b {}:/gnu/store {}/bin/show",
-            store.display(),
-            item("tools")
-        ))
-        .says(&bind);
+    Some(ended)
 }

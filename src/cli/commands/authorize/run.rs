@@ -76,7 +76,8 @@ fn key_of_nix(context: &Context, args: &AuthorizeArgs, source: &KeySource) -> Cl
 fn whole_fingerprint(text: &str) -> Result<KeyFingerprint, CliError> {
     let fingerprint = KeyFingerprint::parse(text).filter(KeyFingerprint::is_whole);
     fingerprint.ok_or_else(|| {
-        CliError::Usage("--fingerprint: a fingerprint has 64 hexadecimal digits".to_owned())
+        let text = "--fingerprint: a fingerprint has 64 hexadecimal digits: all of `q` in the key";
+        CliError::Usage(text.to_owned())
     })
 }
 

@@ -46,12 +46,14 @@ impl ProgramChoice<'_> {
         }
     }
 
-    /// The program's file as far as it is known without looking, as a word of a shell.
-    pub(super) fn probable_name(&self) -> String {
+    /// The program's file as far as it is known of the item, which is `in_store` and not in its place
+    /// yet, as a word of a shell.
+    pub(super) fn probable_name(&self, in_store: &Path) -> String {
         let path = match self.program {
             Some(name) if is_plain(name) => self.directory.join(PROGRAM_DIRECTORIES[0]).join(name),
             Some(path) => self.directory.join(path),
             None if !self.file.is_empty() => self.directory.join(self.file),
+            None if in_store.is_file() => self.directory.clone(),
             None => self.directory.join(PROGRAM_DIRECTORIES[0]).join("PROGRAM"),
         };
         quoted(&path.to_string_lossy())
