@@ -281,7 +281,7 @@ impl CliError {
                  without any of these, the official servers are used"
                     .into(),
             ),
-            Self::Item { source, .. } => item_hint(source, advice),
+            Self::Item { source, .. } => item_hint(source, advice, true),
             Self::Sandbox(_) => Some("--sandbox auto runs without it".into()),
             Self::ItemArgument(error) => Some(error.hint(advice)),
             Self::Program(error) => error.hint(advice),

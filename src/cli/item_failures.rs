@@ -10,18 +10,16 @@ use crate::substitute::install::ItemError;
 /// Items of a message that are named; the others are counted.
 const NAMED_ITEMS_MAX: usize = 10;
 
-/// How the names of derivations end.
-const DERIVATION: &str = ".drv";
-
 /// An item for which something could not be done, and why.
 pub(crate) type FailedItem = (StorePath, ItemError);
 
 /// Prints each cause with its items, which `verb` could not be done to, such as `fetch`. With `--verbose`, and as events, each item has a message of its
-/// own.
+/// own. The user has named `requested`.
 pub(crate) fn print<'a>(
     context: &Context,
     verb: &str,
     failed: impl Iterator<Item = &'a FailedItem>,
+    requested: &[StorePath],
 ) {
     let advice = context.settings.advice();
     let is_grouped = context.output.messages() == Messages::Text
@@ -41,11 +39,17 @@ pub(crate) fn print<'a>(
 
     for (_, mut items) in groups {
         items.sort_by_key(|(path, _)| (path.name(), path.base()));
-        print_group(context, verb, &items, &advice);
+        print_group(context, verb, &items, requested, &advice);
     }
 }
 
-fn print_group(context: &Context, verb: &str, items: &[&FailedItem], advice: &Advice) {
+fn print_group(
+    context: &Context,
+    verb: &str,
+    items: &[&FailedItem],
+    requested: &[StorePath],
+    advice: &Advice,
+) {
     let store_dir = context.settings.store_dir();
     let names = items.iter().map(|(path, _)| store_dir.full_name(path));
     let [(_, error), ..] = items else { return };
@@ -64,10 +68,13 @@ fn print_group(context: &Context, verb: &str, items: &[&FailedItem], advice: &Ad
         }
     };
     let hint = match items {
-        [(path, ItemError::NotAvailable { .. })] if path.name().ends_with(DERIVATION) => {
+        [(path, ItemError::NotAvailable { .. })] if path.is_derivation() => {
             Some(advice.derivation(&store_dir.full_name(path)))
         }
-        _ => item_hint(error, advice),
+        _ => {
+            let is_requested = items.iter().any(|(path, _)| requested.contains(path));
+            item_hint(error, advice, is_requested)
+        }
     };
     context.output.item_error(&what, error, hint.as_deref());
 }

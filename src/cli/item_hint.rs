@@ -8,9 +8,10 @@ use crate::trust::verdict::Refusal;
 use super::advice::Advice;
 use super::store_hint::store_hint;
 
-/// What the user can do about an item that could not be had.
+/// What the user can do about an item that could not be had, and whose name is one that the user has
+/// given or not.
 #[must_use]
-pub(crate) fn item_hint(error: &ItemError, advice: &Advice) -> Option<String> {
+pub(crate) fn item_hint(error: &ItemError, advice: &Advice, is_requested: bool) -> Option<String> {
     let hint = match error {
         ItemError::Refused {
             first: Refusal::UnauthorizedKey { key },
@@ -27,7 +28,7 @@ pub(crate) fn item_hint(error: &ItemError, advice: &Advice) -> Option<String> {
         ItemError::NotAvailable {
             status: ItemStatus::Missing,
             answers,
-        } => missing_hint(answers, advice),
+        } => missing_hint(answers, advice, is_requested),
         ItemError::NotAvailable {
             status: ItemStatus::Unknown,
             answers,
@@ -57,8 +58,7 @@ pub(crate) fn item_hint(error: &ItemError, advice: &Advice) -> Option<String> {
             "try again, or with other --substitute-urls".to_owned()
         }
         ItemError::AllFailed(_) if error.class() == FailureClass::Refused => {
-            "another server may have it: --substitute-urls; tell the administrator of this one"
-                .to_owned()
+            SERVER_FAULT_HINT.to_owned()
         }
         _ => return None,
     };
@@ -66,15 +66,29 @@ pub(crate) fn item_hint(error: &ItemError, advice: &Advice) -> Option<String> {
 }
 
 /// What the user can do about an item that no server has, by their `answers`.
-fn missing_hint(answers: &[UnavailableAt], advice: &Advice) -> String {
-    match answers {
+fn missing_hint(answers: &[UnavailableAt], advice: &Advice, is_requested: bool) -> String {
+    let hint = match answers {
         [first, ..] if answers.iter().all(|answer| answer.lacks_cache_info) => {
             advice.check_address(&first.server)
         }
-        _ => "it has to be built, unless its name is mistyped, or another server may have it: \
-              --substitute-urls"
-            .to_owned(),
+        _ => {
+            let mistyped = if is_requested {
+                " unless its name is mistyped,"
+            } else {
+                ""
+            };
+            format!(
+                "it has to be built,{mistyped} or another server may have it: --substitute-urls"
+            )
+        }
+    };
+    if answers.iter().any(|answer| answer.is_cached) {
+        return format!(
+            "{hint}; this was answered before: {}",
+            advice.newer_answer()
+        );
     }
+    hint
 }
 
 /// What the user can do about an item that servers may have, by their `answers`.
@@ -85,11 +99,17 @@ fn unknown_hint(answers: &[UnavailableAt], advice: &Advice) -> String {
     {
         return LOGIN_HINT.to_owned();
     }
-    if answers
+    let mut others = answers
         .iter()
+        .filter(|answer| !matches!(answer.outcome, LookupOutcome::Missing(_)));
+    if others
+        .clone()
         .all(|answer| answer.outcome.is_passing_error())
     {
         return SERVER_ERRORS_HINT.to_owned();
+    }
+    if others.all(|answer| answer.outcome.is_forbidden()) {
+        return SERVER_FAULT_HINT.to_owned();
     }
     let other_store = answers.iter().map(|answer| match &answer.outcome {
         LookupOutcome::OtherStore(other) => Some(other),
@@ -114,6 +134,10 @@ pub(crate) const LOGIN_HINT: &str = "a line `machine HOST login USER password PA
 /// What the user can do about servers that are overloaded or out of order.
 const SERVER_ERRORS_HINT: &str =
     "try again in a few minutes, or name another server with --substitute-urls";
+
+/// What the user can do about a server that works otherwise.
+const SERVER_FAULT_HINT: &str =
+    "another server may have it: --substitute-urls; tell the administrator of this one";
 
 /// What the user can do about an item whose signers disagree.
 pub(crate) const DISSENT_HINT: &str =

@@ -11,9 +11,6 @@ use super::error::{StoreError, on};
 use super::layout::Layout;
 use crate::format::store_path::{StoreDir, StorePath};
 
-/// What ends the name of a derivation.
-pub(super) const SUFFIX: &str = ".drv";
-
 /// The outputs of the derivation `path`, which lies in the store already.
 pub(super) fn outputs(layout: &Layout, path: &StorePath) -> Result<Outputs, StoreError> {
     let file = layout.item(path);

@@ -310,7 +310,7 @@ impl Store {
 
         let mut outputs = HashMap::new();
         for item in &ordered {
-            if item.path.name().ends_with(derivation::SUFFIX) {
+            if item.path.is_derivation() {
                 outputs.insert(&item.path, derivation::outputs(&self.layout, &item.path)?);
             }
         }

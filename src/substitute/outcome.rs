@@ -69,9 +69,19 @@ impl LookupOutcome {
     /// Whether the server wants a password or token that it was not sent, or does not accept.
     #[must_use]
     pub(crate) fn is_login_required(&self) -> bool {
+        self.has_error_status(401)
+    }
+
+    /// Whether the server does not give the item to this client.
+    #[must_use]
+    pub(crate) fn is_forbidden(&self) -> bool {
+        self.has_error_status(403)
+    }
+
+    fn has_error_status(&self, wanted: u16) -> bool {
         match self {
             Self::Failed(LookupFailure::Request(error)) => {
-                matches!(error.kind(), HttpErrorKind::Status { status: 401, .. })
+                matches!(error.kind(), HttpErrorKind::Status { status, .. } if *status == wanted)
             }
             _ => false,
         }

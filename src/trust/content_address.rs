@@ -25,7 +25,7 @@ pub(super) fn prove(narinfo: &NarInfo, store_dir: &StoreDir) -> Option<ContentPr
     }
     // A derivation names the paths of its outputs. Nix computes these again before it uses them; this program
     // does not, so a derivation needs a signature.
-    if narinfo.store_path().name().ends_with(".drv") {
+    if narinfo.store_path().is_derivation() {
         return None;
     }
 

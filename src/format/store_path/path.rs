@@ -63,6 +63,12 @@ impl<'a> StorePathRef<'a> {
         &self.0[HASH_PART_LEN + 1..]
     }
 
+    /// Whether it is a derivation: how an item is built, and not an item that is built.
+    #[must_use]
+    pub fn is_derivation(self) -> bool {
+        self.name().ends_with(".drv")
+    }
+
     /// The hash part, by which servers name the item's narinfo.
     #[must_use]
     pub fn hash_part(self) -> HashPart {
@@ -107,6 +113,12 @@ impl StorePath {
     #[must_use]
     pub fn name(&self) -> &str {
         self.as_ref().name()
+    }
+
+    /// Whether it is a derivation: how an item is built, and not an item that is built.
+    #[must_use]
+    pub fn is_derivation(&self) -> bool {
+        self.as_ref().is_derivation()
     }
 
     /// The hash part, by which servers name the item's narinfo.

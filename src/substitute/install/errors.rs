@@ -14,14 +14,14 @@ use crate::substitute::install::attempt_errors::{Attempt, FailureClass};
 use crate::substitute::install::attempts_text::{attempts_text, common_cause};
 use crate::substitute::item_lookup::{ItemLookup, ItemStatus};
 use crate::substitute::lookup::{ResolveError, ServerReport};
-use crate::substitute::outcome::LookupOutcome;
+use crate::substitute::outcome::{AnswerOrigin, LookupOutcome};
 use crate::trust::verdict::Refusal;
 
 /// Why an item could not be had.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum ItemError {
     /// No server has it, or none gave an answer that can be used.
-    #[error("{}{}", not_available_text(*.status), answer_lines(.answers))]
+    #[error("{}{}", not_available_text(*.status, .answers), answer_lines(.answers))]
     NotAvailable {
         /// What follows from all answers.
         status: ItemStatus,
@@ -116,11 +116,16 @@ pub(crate) enum ItemError {
     Interrupted,
 }
 
-fn not_available_text(status: ItemStatus) -> &'static str {
+fn not_available_text(status: ItemStatus, answers: &[UnavailableAt]) -> &'static str {
     match status {
         ItemStatus::Preparing => "a server is preparing it, but does not have it yet",
         ItemStatus::Missing => "no server has it",
         ItemStatus::Refused => "no server has a narinfo that can be used",
+        ItemStatus::Available | ItemStatus::Unknown
+            if answers.iter().any(|answer| answer.outcome.is_from_server()) =>
+        {
+            "not all servers gave a definite answer"
+        }
         ItemStatus::Available | ItemStatus::Unknown => "no server gave a definite answer",
     }
 }
@@ -134,6 +139,8 @@ pub(crate) struct UnavailableAt {
     pub(crate) outcome: LookupOutcome,
     /// Whether the server has no `nix-cache-info`, and may be none.
     pub(crate) lacks_cache_info: bool,
+    /// Whether it is from the lookup cache, so that the server may give another one by now.
+    pub(crate) is_cached: bool,
     /// Whether the reason, which may quote the server, is shown as well.
     shows_reason: bool,
 }
@@ -193,6 +200,7 @@ impl ItemError {
                 server: server.url.clone(),
                 outcome: answer.outcome.clone(),
                 lacks_cache_info: server.lacks_cache_info,
+                is_cached: matches!(answer.origin, AnswerOrigin::Cache { .. }),
                 shows_reason: true,
             })
             .collect();

@@ -17,7 +17,7 @@ struct NamedServer {
 }
 
 /// The servers of the snapshots.
-const SERVERS: [NamedServer; 16] = [
+const SERVERS: [NamedServer; 18] = [
     NamedServer {
         variable: "GOOD",
         host: "good.example",
@@ -27,6 +27,19 @@ const SERVERS: [NamedServer; 16] = [
         variable: "EMPTY",
         host: "empty.example",
         handler: |request| with_cache_info(request, Reply::not_found()),
+    },
+    NamedServer {
+        variable: "WITHOUT_NOTES",
+        host: "without-notes.example",
+        handler: |request| match is_about(request, "notes") {
+            true => Reply::not_found(),
+            false => edited(request, str::to_owned),
+        },
+    },
+    NamedServer {
+        variable: "FORBIDDEN",
+        host: "forbidden.example",
+        handler: |request| with_cache_info(request, Reply::new("403 Forbidden", "no")),
     },
     NamedServer {
         variable: "MISTYPED",
@@ -129,6 +142,15 @@ fn fixture() -> PathBuf {
 /// Whether `script` uses `variable`.
 fn is_named(variable: &str, script: &str) -> bool {
     script.contains(&format!("${variable}")) || script.contains(&format!("${{{variable}"))
+}
+
+/// Whether `request` is for the narinfo of the fixture's item `name`.
+fn is_about(request: &Request, name: &str) -> bool {
+    let hash_part = request
+        .path
+        .trim_start_matches('/')
+        .trim_end_matches(".narinfo");
+    item(name).contains(&format!("/{hash_part}-"))
 }
 
 fn with_cache_info(request: &Request, other: Reply) -> Reply {

@@ -73,7 +73,7 @@ pub(super) fn run(
     let items: Vec<ItemToShow> = items.collect();
     print_plan(context, &plan, &items, &planned.summary, roots.as_deref())?;
 
-    item_failures::print(context, "fetch", plan.failed.iter());
+    item_failures::print(context, "fetch", plan.failed.iter(), paths);
     let exits = plan.failed.iter().map(|(_, error)| error.class().into());
     Ok(exits.max().unwrap_or(Exit::Done))
 }

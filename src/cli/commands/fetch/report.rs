@@ -110,9 +110,9 @@ impl FetchReport {
         json!({ "items": items.collect::<Vec<_>>() })
     }
 
-    /// Prints failures and a summary for people.
-    pub(super) fn print(&self, context: &Context, outcome: &FetchOutcome) {
-        print_failures(context, outcome);
+    /// Prints failures and a summary for people, who asked for `requested`.
+    pub(super) fn print(&self, context: &Context, outcome: &FetchOutcome, requested: &[StorePath]) {
+        print_failures(context, outcome, requested);
 
         let (registered, items) = (outcome.registered.len(), self.planned.len());
         if outcome.class() == Some(FailureClass::Interrupted) {
@@ -146,7 +146,7 @@ fn shown_totals(context: &Context) -> FetchTotals {
 
 /// Prints the failures, grouped by their causes. An item that only depends on another failed one is
 /// counted instead; one that was interrupted is left out.
-fn print_failures(context: &Context, outcome: &FetchOutcome) {
+fn print_failures(context: &Context, outcome: &FetchOutcome, requested: &[StorePath]) {
     let is_interrupted = outcome.class() == Some(FailureClass::Interrupted);
     let is_terse = context.settings.verbosity < Verbosity::Verbose && outcome.failed.len() > 1;
 
@@ -155,7 +155,7 @@ fn print_failures(context: &Context, outcome: &FetchOutcome) {
         ItemError::Reference(_) | ItemError::NotTried => !is_interrupted && !is_terse,
         _ => true,
     });
-    item_failures::print(context, "fetch", own_failures);
+    item_failures::print(context, "fetch", own_failures, requested);
 
     let consequences = outcome
         .failed

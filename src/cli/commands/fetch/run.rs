@@ -101,7 +101,7 @@ fn fetch_into_store(
         printed = context.output.json(&json);
     }
 
-    report.print(context, &outcome);
+    report.print(context, &outcome, paths);
     printed?;
     rooted?;
     Ok(outcome.class().map_or(Exit::Done, Exit::from))

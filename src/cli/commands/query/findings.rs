@@ -40,6 +40,7 @@ impl QueryStatus {
 pub(super) struct QueryFindings {
     /// The answers of the servers, also about valid items.
     pub(super) resolution: Resolution,
+    requested: HashSet<StorePath>,
     valid: HashSet<StorePath>,
     downloads: ClosureDownloads,
     network: Arc<Network>,
@@ -48,7 +49,11 @@ pub(super) struct QueryFindings {
 impl QueryFindings {
     /// Chooses the downloads as a fetch of everything that is available would.
     pub(super) fn new(context: &Context, lookups: StoreAndServers, network: Arc<Network>) -> Self {
-        let StoreAndServers { resolution, valid } = lookups;
+        let StoreAndServers {
+            resolution,
+            requested,
+            valid,
+        } = lookups;
         let missing_here = resolution
             .items
             .iter()
@@ -60,6 +65,7 @@ impl QueryFindings {
 
         Self {
             resolution,
+            requested,
             valid,
             downloads,
             network,
@@ -72,6 +78,11 @@ impl QueryFindings {
         } else {
             QueryStatus::Lookup(found.status)
         }
+    }
+
+    /// Whether the user has named the item.
+    pub(super) fn is_requested(&self, found: &ItemLookup) -> bool {
+        self.requested.contains(&found.path)
     }
 
     /// The download that a fetch would begin with, and the server that it is of. Of a valid item, which
@@ -98,6 +109,8 @@ fn to_download(found: &ItemLookup) -> Option<ItemToDownload<'_>> {
 /// The answers of the servers about some items, and which of the items are valid.
 pub(super) struct StoreAndServers {
     pub(super) resolution: Resolution,
+    /// The items that the user has named.
+    pub(super) requested: HashSet<StorePath>,
     pub(super) valid: HashSet<StorePath>,
 }
 
@@ -114,6 +127,7 @@ impl StoreAndServers {
         items: Vec<StorePath>,
         is_closure: bool,
     ) -> Result<Self, ResolveError> {
+        let requested = items.iter().cloned().collect();
         let mut wanted = items;
         loop {
             let scope = if is_closure {
@@ -135,7 +149,11 @@ impl StoreAndServers {
             };
             if in_store.referred_to.is_empty() || context.cancel.is_canceled() {
                 let valid = in_store.valid;
-                return Ok(Self { resolution, valid });
+                return Ok(Self {
+                    resolution,
+                    requested,
+                    valid,
+                });
             }
             // Each turn adds items of the store, so there are fewer turns than items.
             wanted.extend(in_store.referred_to);

@@ -64,7 +64,7 @@ pub(crate) fn run(context: &Context, args: &VerifyArgs) -> Result<Exit, CliError
 fn print_failures(context: &Context, repairs: &Repairs) {
     let failed = repairs.failed_items.iter();
     let failed = failed.filter(|(_, error)| !matches!(error, ItemError::Interrupted));
-    item_failures::print(context, "repair", failed);
+    item_failures::print(context, "repair", failed, &[]);
 
     for error in &repairs.failed_entries {
         context.output.error(error, None);

@@ -44,6 +44,9 @@ pub(super) struct ReportItem {
     pub(super) answers: Vec<ReportAnswer>,
     #[serde(skip)]
     pub(super) group: MissGroup,
+    /// Whether the user has named it.
+    #[serde(skip)]
+    pub(super) is_requested: bool,
 }
 
 /// What one server answered about one item.
@@ -136,15 +139,11 @@ fn report_item(
 
     let view = ItemView::of(context, findings, found);
     ReportItem {
+        is_requested: findings.is_requested(found),
         status: view.status.name(),
         group_name: group.name(),
         must_be_built: group.must_be_built(),
-        hint: hint::of(
-            found,
-            &findings.resolution.servers,
-            group,
-            &context.settings.advice(),
-        ),
+        hint: hint::of(found, findings, group, context),
         download_size: view.download_size(),
         nar_size: view.nar_size,
         votes: VotesView::of(found),

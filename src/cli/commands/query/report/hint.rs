@@ -2,9 +2,10 @@
 //! server than the first has, on the answer of the first.
 
 use crate::cli::advice::Advice;
+use crate::cli::commands::query::findings::QueryFindings;
+use crate::cli::context::Context;
 use crate::cli::item_hint::{DISSENT_HINT, LOGIN_HINT};
 use crate::substitute::item_lookup::ItemLookup;
-use crate::substitute::lookup::ServerReport;
 use crate::substitute::outcome::{LookupOutcome, ServerAnswer};
 use crate::trust::verdict::Refusal;
 
@@ -13,19 +14,14 @@ use super::group::MissGroup;
 /// What to do about `found`, which is one of `kind`.
 pub(super) fn of(
     found: &ItemLookup,
-    servers: &[ServerReport],
+    findings: &QueryFindings,
     kind: MissGroup,
-    advice: &Advice,
+    context: &Context,
 ) -> String {
+    let advice = &context.settings.advice();
     match (kind, found.answers.first()) {
-        (MissGroup::Missing | MissGroup::MissingCached, _)
-            if servers.iter().all(|server| server.lacks_cache_info) =>
-        {
-            let address = advice.check_address(servers.first().map_or("", |server| &server.url));
-            match kind {
-                MissGroup::MissingCached => format!("{address}; {}", advice.newer_answer()),
-                _ => address,
-            }
+        (MissGroup::Missing | MissGroup::MissingCached, _) => {
+            of_missing(found, findings, kind, context)
         }
         (MissGroup::ServerError, _)
             if found
@@ -39,6 +35,33 @@ pub(super) fn of(
         (MissGroup::UnauthorizedKey, _) => of_key(found.answers.iter(), advice),
         _ => of_group(kind, advice),
     }
+}
+
+/// What to do about `found`, which no server has.
+fn of_missing(
+    found: &ItemLookup,
+    findings: &QueryFindings,
+    kind: MissGroup,
+    context: &Context,
+) -> String {
+    let advice = context.settings.advice();
+    let servers = &findings.resolution.servers;
+    let hint = if servers.iter().all(|server| server.lacks_cache_info) {
+        advice.check_address(servers.first().map_or("", |server| &server.url))
+    } else if found.path.is_derivation() {
+        advice.derivation(&context.settings.store_dir().full_name(&found.path))
+    } else {
+        let check = if findings.is_requested(found) {
+            "check its name; "
+        } else {
+            ""
+        };
+        format!("{check}build it, or name a server that has it with --substitute-urls")
+    };
+    if kind == MissGroup::MissingCached || advice.offline {
+        return format!("{hint}; {}", advice.newer_answer());
+    }
+    hint
 }
 
 fn of_group(kind: MissGroup, advice: &Advice) -> String {
@@ -56,17 +79,7 @@ fn of_group(kind: MissGroup, advice: &Advice) -> String {
         MissGroup::TooFewVotes => return advice.too_few_votes(),
         MissGroup::Unsigned => "the server does not sign; its administrator has to set up a key",
         MissGroup::UnauthorizedKey => return of_key(std::iter::empty(), advice),
-        MissGroup::Missing if advice.offline => advice.newer_answer(),
-        MissGroup::Missing => {
-            "check its name; build it, or name a server that has it with --substitute-urls"
-        }
-        MissGroup::MissingCached => {
-            return format!(
-                "check its name; build it, or name a server that has it with --substitute-urls; {}, \
-                 and without that these answers hold for the time shown",
-                advice.newer_answer()
-            );
-        }
+        MissGroup::Missing | MissGroup::MissingCached => advice.newer_answer(),
         MissGroup::Preparing if advice.offline => advice.newer_answer(),
         MissGroup::Preparing => {
             let command = advice.fetch_with("--wait", "5m");

@@ -272,13 +272,16 @@ fn conclusion(report: &CacheMissReport, columns: usize) -> Vec<String> {
                 "; {preparing} of them may be available soon (`subst fetch --wait`)"
             ));
         }
-        text.push_str(
-            match (report.count(MissGroup::is_missing), report.to_build) {
-                (0, _) => "",
-                (_, 1) => ", unless its name is mistyped",
-                _ => ", unless names are mistyped",
-            },
-        );
+        let mut missing = report.items.iter().filter(|item| item.group.is_missing());
+        let are_servers_wrong = report.servers.iter().all(|server| server.lacks_cache_info);
+        text.push_str(match report.to_build {
+            _ if are_servers_wrong && missing.clone().next().is_some() => {
+                ", if the addresses of the servers are right"
+            }
+            _ if !missing.any(|item| item.is_requested) => "",
+            1 => ", unless its name is mistyped",
+            _ => ", unless names are mistyped",
+        });
         lines.extend(wrapped(&text, columns, "", "  "));
     }
 

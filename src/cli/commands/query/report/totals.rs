@@ -22,6 +22,9 @@ pub(super) struct ServerTotals {
     pub(super) failed: usize,
     pub(super) nar_cache_hits: usize,
     pub(super) nar_cache_misses: usize,
+    /// Whether its address may be that of no server.
+    #[serde(skip)]
+    pub(super) lacks_cache_info: bool,
 }
 
 impl ServerTotals {
@@ -29,6 +32,7 @@ impl ServerTotals {
     pub(super) fn new(server: &ServerReport) -> Self {
         Self {
             url: server.url.clone(),
+            lacks_cache_info: server.lacks_cache_info,
             state: server.state.name(),
             reason: server.state.reason(),
             ..Self::default()
