@@ -65,6 +65,9 @@ fn with_tip(mut error: Error, command: &Command, arguments: &[OsString]) -> Erro
         error.insert(ContextKind::Suggested, tips);
         // A similar name, which has a line of its own.
         error.remove(ContextKind::SuggestedSubcommand);
+    } else if !words.iter().any(|word| word == "run") {
+        // That `--` may precede the word. Only the arguments of a program may begin like options.
+        error.remove(ContextKind::Suggested);
     }
     error
 }
