@@ -76,7 +76,7 @@ impl Advice {
         // The last line of the file may have no end.
         let print = format!("printf '\\n%s\\n' {line}");
         match &self.invocation.root {
-            // By default, sudo lets nobody else write to new files.
+            // By default, only root can write to files that are made with sudo.
             None => {
                 format!("`sudo mkdir -p {directory} && {print} | sudo tee -a {conf}` trusts it")
             }
