@@ -32,10 +32,15 @@ enter_with_proxies() {
 
 # --- Debian systems -------------------------------------------------------------------------------------------
 
-# debian_bootstrap SUITE DIRECTORY: make a minimal Debian there.
+# debian_bootstrap SUITE DIRECTORY: make a minimal Debian there; once more from the start if a download fails.
 debian_bootstrap() {
-    debootstrap --variant=minbase --include=ca-certificates "$1" "$2" > "$PEERS_LOG/debootstrap.log" 2>&1 \
-        || { tail -20 "$PEERS_LOG/debootstrap.log" >&2; return 1; }
+    local attempt
+    for attempt in 1 2; do
+        debootstrap --variant=minbase --include=ca-certificates "$1" "$2" > "$PEERS_LOG/debootstrap.log" 2>&1 && return
+        tail -20 "$PEERS_LOG/debootstrap.log" >&2
+        [ "$attempt" = 2 ] || { rm -rf --one-file-system "$2"; sleep 30; }
+    done
+    return 1
 }
 
 # debian_apt DIRECTORY: prepare the Debian there for apt-get, which then starts no services.
@@ -45,7 +50,7 @@ debian_apt() {
     rm -f "$1/etc/resolv.conf"
     cp -L /etc/resolv.conf "$1/etc/resolv.conf" 2> /dev/null || true
     # A mirror that is frozen or lags must do: what is installed is still signed.
-    printf 'Acquire::Check-Valid-Until "false";\n' > "$1/etc/apt/apt.conf.d/90subst-peers"
+    printf 'Acquire::Check-Valid-Until "false";\nAcquire::Retries "10";\n' > "$1/etc/apt/apt.conf.d/90subst-peers"
 }
 
 # --- services -----------------------------------------------------------------------------------------------
