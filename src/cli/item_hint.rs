@@ -136,7 +136,7 @@ const SERVER_ERRORS_HINT: &str =
     "try again in a few minutes, or name another server with --substitute-urls";
 
 /// What the user can do about a server that works otherwise.
-const SERVER_FAULT_HINT: &str =
+pub(crate) const SERVER_FAULT_HINT: &str =
     "another server may have it: --substitute-urls; tell the administrator of this one";
 
 /// What the user can do about an item whose signers disagree.

@@ -242,14 +242,31 @@ pub(crate) fn percent_advice(shown: &str) -> &'static str {
 
 /// What may be wrong with `text`, which is not the URL of a server.
 fn url_advice(text: &str) -> String {
+    if let Some((scheme, rest)) = text.split_once("://") {
+        return match mistyped_scheme(&scheme.to_ascii_lowercase()) {
+            Some(meant) => format!("; did you mean `{meant}://{}`?", rest.escape_debug()),
+            None => percent_advice(text).to_owned(),
+        };
+    }
     match text.chars().next() {
-        _ if text.contains("://") => percent_advice(text).to_owned(),
         Some('/') => format!("; did you mean `file://{}`?", text.escape_debug()),
+        Some('.') => {
+            "; a directory is named by its whole path, as in file:///srv/substitutes".to_owned()
+        }
         Some(c) if c.is_ascii_alphanumeric() => {
             format!("; did you mean `https://{}`?", text.escape_debug())
         }
         _ => percent_advice(text).to_owned(),
     }
+}
+
+/// What `scheme` was meant to be, if it differs by one letter from what the URL of a server begins with.
+fn mistyped_scheme(scheme: &str) -> Option<&'static str> {
+    let known = ["https", "http", "file", "s3"];
+    let mut near = known
+        .into_iter()
+        .filter(|known| strsim::damerau_levenshtein(scheme, known) == 1);
+    near.next().filter(|_| !known.contains(&scheme))
 }
 
 /// `url` as text, without user name and password.
@@ -291,6 +308,38 @@ mod tests {
         }
         for text in ["file:///x", "file:/x", "file://localhost/x"] {
             assert_eq!(ServerUrl::parse(text).unwrap().as_str(), "file:///x");
+        }
+    }
+
+    #[test]
+    fn what_was_mistyped_is_corrected() {
+        for (text, meant) in [
+            (
+                "htps://cache.example/a",
+                "did you mean `https://cache.example/a`?",
+            ),
+            (
+                "htpp://cache.example",
+                "did you mean `http://cache.example`?",
+            ),
+            (
+                "HTPP://cache.example",
+                "did you mean `http://cache.example`?",
+            ),
+            ("s://bucket", "did you mean `s3://bucket`?"),
+            ("s4://bucket", "did you mean `s3://bucket`?"),
+            ("fil:///srv/a", "did you mean `file:///srv/a`?"),
+            ("/srv/a", "did you mean `file:///srv/a`?"),
+            ("./a", "as in file:///srv/substitutes"),
+            ("../a", "as in file:///srv/substitutes"),
+            ("cache.example", "did you mean `https://cache.example`?"),
+        ] {
+            let message = ServerUrl::parse(text).unwrap_err().to_string();
+            assert!(message.ends_with(meant), "{message}");
+        }
+        for text in ["gopher://cache.example", "http://[", "https://h:x"] {
+            let other = ServerUrl::parse(text).unwrap_err().to_string();
+            assert!(!other.contains("did you mean"), "{other}");
         }
     }
 

@@ -4,7 +4,7 @@
 use crate::cli::advice::Advice;
 use crate::cli::commands::query::findings::QueryFindings;
 use crate::cli::context::Context;
-use crate::cli::item_hint::{DISSENT_HINT, LOGIN_HINT};
+use crate::cli::item_hint::{DISSENT_HINT, LOGIN_HINT, SERVER_FAULT_HINT};
 use crate::substitute::item_lookup::ItemLookup;
 use crate::substitute::outcome::{LookupOutcome, ServerAnswer};
 use crate::trust::verdict::Refusal;
@@ -31,10 +31,18 @@ pub(super) fn of(
         {
             LOGIN_HINT.to_owned()
         }
+        (MissGroup::ServerError, _) if found.answers.iter().all(is_missing_or_forbidden) => {
+            SERVER_FAULT_HINT.to_owned()
+        }
         (MissGroup::Elsewhere, Some(first)) => of_first(first, advice),
         (MissGroup::UnauthorizedKey, _) => of_key(found.answers.iter(), advice),
         _ => of_group(kind, advice),
     }
+}
+
+/// Whether asking again is of no use.
+fn is_missing_or_forbidden(answer: &ServerAnswer) -> bool {
+    matches!(answer.outcome, LookupOutcome::Missing(_)) || answer.outcome.is_forbidden()
 }
 
 /// What to do about `found`, which no server has.
