@@ -27,7 +27,7 @@ pub(super) fn host_and_port(url: &Url) -> io::Result<(&str, u16)> {
 }
 
 /// The port of `url`. The URL library does not know the default of SOCKS proxies.
-fn port(url: &Url) -> Option<u16> {
+pub(super) fn port(url: &Url) -> Option<u16> {
     url.port_or_known_default().or(match url.scheme() {
         "socks5" | "socks5h" => Some(1080),
         _ => None,

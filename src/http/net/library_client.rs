@@ -12,7 +12,7 @@ use reqwest::dns::{Addrs, Name, Resolve, Resolving};
 use reqwest::redirect::Policy;
 use url::Url;
 
-use super::address::resolve_failure;
+use super::address::{port, resolve_failure};
 use super::blocking;
 use super::tls::{Tls, TlsConfigs};
 use super::tls_failure::{failure_kind, is_about_client};
@@ -71,7 +71,7 @@ fn build(
         .http1_max_headers(HEADER_FIELDS_MAX)
         .no_proxy()
         .proxy(reqwest::Proxy::custom(move |url| {
-            proxies.for_url(url).cloned()
+            proxies.for_url(url).map(proxy_for_library)
         }))
         .redirect(Policy::none())
         .referer(false)
@@ -80,6 +80,20 @@ fn build(
         .dns_resolver(Arc::new(Resolver))
         .build()
         .map_err(|cause| HttpError::setup("the HTTP client", cause))
+}
+
+/// `proxy` as the library has to be told that a SOCKS proxy resolves names, as it does for lookups, and which port it has
+/// by default.
+fn proxy_for_library(proxy: &Url) -> Url {
+    let mut proxy = proxy.clone();
+    if proxy.port().is_none() {
+        // Both fail only for URLs that are none of a proxy.
+        let _ = proxy.set_port(port(&proxy));
+    }
+    if proxy.scheme() == "socks5" {
+        let _ = proxy.set_scheme("socks5h");
+    }
+    proxy
 }
 
 /// Resolves host names for the library, which would panic without a thread to do it.
