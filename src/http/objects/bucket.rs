@@ -168,6 +168,22 @@ impl Bucket {
         })
     }
 
+    /// The same bucket, for requests that must not wait until others have ended, such as large uploads.
+    #[must_use]
+    pub(crate) fn with_own_gate(&self) -> Self {
+        Self {
+            server: self.server.clone(),
+            store: self.store.with_own_gate(),
+            has_conditions: AtomicBool::new(true),
+        }
+    }
+
+    /// For how long a request is repeated, and what ends all of them when it is set.
+    #[must_use]
+    pub(crate) fn retries(&self) -> (Duration, &Arc<AtomicBool>) {
+        (self.store.retry_time, &self.store.stop)
+    }
+
     /// The server that it is.
     #[must_use]
     pub(crate) fn server(&self) -> &ServerUrl {

@@ -85,6 +85,19 @@ pub(super) struct ObjectStore {
 }
 
 impl ObjectStore {
+    /// The same store, for requests that do not wait for the others.
+    pub(super) fn with_own_gate(&self) -> Self {
+        Self {
+            runtime: Arc::clone(&self.runtime),
+            signer: Arc::clone(&self.signer),
+            timeouts: self.timeouts,
+            gate: RequestGate::new(),
+            retry_time: self.retry_time,
+            sent: Arc::clone(&self.sent),
+            stop: Arc::clone(&self.stop),
+        }
+    }
+
     /// The response, whatever it says, unless that is that the store is in passing trouble, or refuses such requests.
     pub(super) async fn send(&self, request: &ObjectRequest) -> Result<ObjectResponse, HttpError> {
         let (start, mut attempts) = (Instant::now(), 0);

@@ -40,7 +40,7 @@ pub(super) struct WriterLease {
 }
 
 struct Claim {
-    bucket: Arc<Bucket>,
+    bucket: Bucket,
     key: String,
     /// Tells the claim of this process from that of another one with the same identity, such as on a copied machine.
     content: String,
@@ -48,6 +48,8 @@ struct Claim {
     renewed_at: AtomicU64,
     /// Another writer has been seen.
     is_lost: AtomicBool,
+    /// A request was not sent, since the claim was too old. What it was for is not done, even if the claim was renewed later.
+    was_refused: AtomicBool,
     is_ended: Mutex<bool>,
     ended: Condvar,
 }
@@ -66,11 +68,13 @@ impl WriterLease {
     /// Another process writes to it, or the bucket cannot be read or written.
     pub(super) fn acquire(bucket: &Arc<Bucket>, id: &str) -> Result<Self, TargetError> {
         let claim = Arc::new(Claim {
-            bucket: Arc::clone(bucket),
+            // Over a slow line, uploads may take longer than a claim counts.
+            bucket: bucket.with_own_gate(),
             key: format!("{CLAIMS}{id}"),
             content: format!("{:032x}\n", fastrand::u128(..)),
             renewed_at: AtomicU64::new(now()),
             is_lost: AtomicBool::new(false),
+            was_refused: AtomicBool::new(false),
             is_ended: Mutex::new(false),
             ended: Condvar::new(),
         });
@@ -117,7 +121,11 @@ impl WriterLease {
     /// might be what the next writer relies on.
     pub(super) fn permit(&self) -> SendPermit {
         let claim = Arc::clone(&self.claim);
-        SendPermit::new(move || claim.may_write())
+        SendPermit::new(move || {
+            let may_write = claim.may_write();
+            claim.was_refused.fetch_or(!may_write, Ordering::Relaxed);
+            may_write
+        })
     }
 }
 
@@ -138,7 +146,8 @@ impl Drop for WriterLease {
 impl Claim {
     fn may_write(&self) -> bool {
         let age = now().saturating_sub(self.renewed_at.load(Ordering::Relaxed));
-        age < USABLE_SECONDS && !self.is_lost.load(Ordering::Relaxed)
+        let is_given_up = &[&self.is_lost, &self.was_refused];
+        age < USABLE_SECONDS && !is_given_up.iter().any(|it| it.load(Ordering::Relaxed))
     }
 
     /// Puts the claim, and looks for those of others. Those that do not count any more are removed.
