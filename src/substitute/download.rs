@@ -25,6 +25,7 @@ mod spool_file;
 pub(crate) mod spool_writer;
 pub(crate) mod transfer;
 mod trial;
+mod watched_file;
 pub(crate) mod whole_nar;
 
 #[cfg(test)]

@@ -11,17 +11,17 @@ use crate::codec::decoders::{DecoderMemory, Decoders};
 use crate::format::compression::Compression;
 use crate::format::hash::{FileHash, NarHash};
 use crate::format::sha256::Sha256;
-use crate::format::units::size_mismatch;
 use crate::substitute::cancel::Cancel;
 use crate::substitute::download::body::{BodyRequest, ResumableBody};
 use crate::substitute::download::candidate::DownloadCandidate;
 use crate::substitute::download::counters::TransferCounters;
-use crate::substitute::download::errors::TransferError;
+use crate::substitute::download::errors::{CopyError, TransferError};
 use crate::substitute::download::input::{DecoderInput, StopReason};
 use crate::substitute::download::kept_beginning::KeptBeginning;
 use crate::substitute::download::retries::{ItemRetries, RetryContext};
 use crate::substitute::download::segments::SegmentConnections;
 use crate::substitute::download::server_streams::ServerStreams;
+use crate::substitute::download::watched_file::WatchedFile;
 
 /// Decoded bytes that are hashed at a time.
 const BUFFER_BYTES: usize = 128 << 10;
@@ -61,69 +61,6 @@ pub(crate) struct CheckedNarFile {
     pub(crate) hash: FileHash,
     /// Its size.
     pub(crate) size: u64,
-}
-
-/// Why a nar was not copied.
-#[derive(Debug, thiserror::Error)]
-pub(crate) enum CopyError {
-    /// It did not arrive, or is not what its compression method makes.
-    #[error(transparent)]
-    Transfer(#[from] TransferError),
-    /// The copy cannot be written.
-    #[error("cannot write the copy")]
-    Write(#[source] io::Error),
-    /// It is another nar.
-    #[error("the nar has the hash {found}, and its narinfo says {claimed}")]
-    OtherNar {
-        /// Its hash.
-        found: NarHash,
-        /// What the narinfo says.
-        claimed: NarHash,
-    },
-    /// It ends too early.
-    #[error("the nar has {}", size_mismatch(*.found, *.claimed))]
-    NarSize {
-        /// Its size.
-        found: u64,
-        /// What the narinfo says.
-        claimed: u64,
-    },
-    /// It is another file.
-    #[error("the file has the hash {found}, and its narinfo says {claimed}")]
-    OtherFile {
-        /// Its hash.
-        found: FileHash,
-        /// What the narinfo says.
-        claimed: FileHash,
-    },
-    /// The file has another size.
-    #[error("the file has {}", size_mismatch(*.found, *.claimed))]
-    FileSize {
-        /// Its size.
-        found: u64,
-        /// What the narinfo says.
-        claimed: u64,
-    },
-}
-
-impl CopyError {
-    /// Whether the bytes are to blame: they may be right in another copy of the same file.
-    #[must_use]
-    pub(crate) fn is_of_contents(&self) -> bool {
-        match self {
-            Self::Write(_) => false,
-            Self::Transfer(error) => matches!(
-                error,
-                TransferError::Corrupt { .. }
-                    | TransferError::TooLong(_)
-                    | TransferError::TooMuchInput(_)
-            ),
-            Self::OtherNar { .. }
-            | Self::NarSize { .. }
-            | Self::OtherFile { .. }
-            | Self::FileSize { .. } => true,
-        }
-    }
 }
 
 /// Copies nars, within the memory for decoders and the connections that it was made with.
@@ -183,7 +120,14 @@ impl NarCopier {
         file: impl BufRead + Send,
         claims: &NarFileClaims,
     ) -> Result<CheckedNarFile, CopyError> {
-        self.read(file, claims, &mut io::sink(), &TransferCounters::default())
+        let mut file = WatchedFile::new(file);
+        let unused = TransferCounters::default();
+        match self.read(&mut file, claims, &mut io::sink(), &unused) {
+            Err(error) if !matches!(error, CopyError::Transfer(TransferError::Canceled)) => {
+                Err(file.failure.map_or(error, CopyError::Read))
+            }
+            checked => checked,
+        }
     }
 
     /// Requests the file, again and again if the server fails for a while.

@@ -1,10 +1,11 @@
-//! Why a nar did not arrive whole.
+//! Why a nar did not arrive whole, or was not copied.
 
 use std::io;
 use std::sync::Arc;
 
 use crate::format::compression::Compression;
-use crate::format::units::bytes;
+use crate::format::hash::{FileHash, NarHash};
+use crate::format::units::{bytes, size_mismatch};
 use crate::http::HttpError;
 
 /// Why a nar did not arrive whole.
@@ -54,4 +55,70 @@ pub(crate) enum TransferError {
     /// A thread could not be started, or a decoder not be set up.
     #[error("cannot start the transfer")]
     Start(#[source] Arc<io::Error>),
+}
+
+/// Why a nar was not copied.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum CopyError {
+    /// It did not arrive, or is not what its compression method makes.
+    #[error(transparent)]
+    Transfer(#[from] TransferError),
+    /// The copy cannot be written.
+    #[error("cannot write the copy")]
+    Write(#[source] io::Error),
+    /// The file that is to be verified cannot be read.
+    #[error("cannot read the file")]
+    Read(#[source] io::Error),
+    /// It is another nar.
+    #[error("the nar has the hash {found}, and its narinfo says {claimed}")]
+    OtherNar {
+        /// Its hash.
+        found: NarHash,
+        /// What the narinfo says.
+        claimed: NarHash,
+    },
+    /// It ends too early.
+    #[error("the nar has {}", size_mismatch(*.found, *.claimed))]
+    NarSize {
+        /// Its size.
+        found: u64,
+        /// What the narinfo says.
+        claimed: u64,
+    },
+    /// It is another file.
+    #[error("the file has the hash {found}, and its narinfo says {claimed}")]
+    OtherFile {
+        /// Its hash.
+        found: FileHash,
+        /// What the narinfo says.
+        claimed: FileHash,
+    },
+    /// The file has another size.
+    #[error("the file has {}", size_mismatch(*.found, *.claimed))]
+    FileSize {
+        /// Its size.
+        found: u64,
+        /// What the narinfo says.
+        claimed: u64,
+    },
+}
+
+impl CopyError {
+    /// Whether the bytes are to blame: they may be right in another copy of the same file.
+    #[must_use]
+    pub(crate) fn is_of_contents(&self) -> bool {
+        match self {
+            Self::Write(_) | Self::Read(_) => false,
+            Self::Transfer(error) => matches!(
+                error,
+                TransferError::Corrupt { .. }
+                    | TransferError::TooLong(_)
+                    | TransferError::TooMuchInput(_)
+            ),
+            Self::OtherNar { .. }
+            | Self::NarSize { .. }
+            | Self::OtherFile { .. }
+            | Self::FileSize { .. } => true,
+        }
+    }
 }

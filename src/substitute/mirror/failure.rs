@@ -5,8 +5,7 @@ use std::sync::Arc;
 use crate::format::error_text::chain;
 use crate::format::store_path::StorePath;
 use crate::http::{HttpError, HttpErrorClass, HttpErrorKind};
-use crate::substitute::download::checked_copy::CopyError;
-use crate::substitute::download::errors::TransferError;
+use crate::substitute::download::errors::{CopyError, TransferError};
 use crate::substitute::install::FailureClass;
 use crate::substitute::outcome::LookupOutcome;
 use crate::trust::verdict::Refusal;
@@ -125,6 +124,11 @@ fn class_of_answers(answers: &[(String, LookupOutcome)]) -> FailureClass {
 pub(super) fn class_of_copy(error: &CopyError) -> FailureClass {
     match error {
         CopyError::Write(_) => FailureClass::Local,
+        CopyError::Read(error) => {
+            let cause = error.get_ref();
+            let network = cause.and_then(|cause| cause.downcast_ref::<HttpError>());
+            network.map_or(FailureClass::Local, class_of_network)
+        }
         CopyError::Transfer(TransferError::Canceled) => FailureClass::Interrupted,
         CopyError::Transfer(TransferError::NoMemory { .. } | TransferError::Start(_)) => {
             FailureClass::Local

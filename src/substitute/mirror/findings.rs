@@ -12,7 +12,7 @@ use crate::format::compression::Compression;
 use crate::format::narinfo::NarInfo;
 use crate::format::store_path::{HashPart, StorePath};
 use crate::format::units::size_mismatch;
-use crate::substitute::download::checked_copy::CopyError;
+use crate::substitute::download::errors::CopyError;
 use crate::substitute::outcome::refusal_reason;
 use crate::substitute::progress::VerifyProgress;
 use crate::sync::lock;
@@ -112,7 +112,7 @@ pub(crate) enum MirrorFault {
     /// It cannot be read.
     #[error(transparent)]
     Unreadable(TargetError),
-    /// It cannot be decompressed on this machine.
+    /// It cannot be read, or not be decompressed on this machine.
     #[error(transparent)]
     Undecoded(CopyError),
 }

@@ -14,11 +14,10 @@ use super::target::{IncomingNar, MirrorTarget, TargetError};
 use super::text::DownloadEdit;
 use crate::format::hash::FileHash;
 use crate::format::server_list::ServerList;
+use crate::format::server_url::redacted;
 use crate::substitute::download::candidate::DownloadCandidate;
-use crate::substitute::download::checked_copy::{
-    CheckedNarFile, CopyError, NarCopier, NarFileClaims,
-};
-use crate::substitute::download::errors::TransferError;
+use crate::substitute::download::checked_copy::{CheckedNarFile, NarCopier, NarFileClaims};
+use crate::substitute::download::errors::{CopyError, TransferError};
 use crate::substitute::install::FailureClass;
 use crate::sync::lock;
 
@@ -140,7 +139,12 @@ impl NarStorage<'_> {
         match self.copier.check(file, claims) {
             Ok(_) => Ok(Some(true)),
             Err(CopyError::Transfer(TransferError::Canceled)) => Err(MirrorFailure::Interrupted),
-            Err(_) => Ok(Some(false)),
+            Err(error) if error.is_of_contents() => Ok(Some(false)),
+            // What cannot be read now may be right.
+            Err(source) => Err(MirrorFailure::Copy {
+                url: key.as_str().to_owned(),
+                source,
+            }),
         }
     }
 
@@ -175,7 +179,7 @@ impl NarStorage<'_> {
         let copied = copied.map_err(|source| match source {
             CopyError::Transfer(TransferError::Canceled) => MirrorFailure::Interrupted,
             source => MirrorFailure::Copy {
-                url: candidate.url.to_string(),
+                url: redacted(&candidate.url),
                 source,
             },
         });

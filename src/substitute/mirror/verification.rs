@@ -281,10 +281,10 @@ impl MirrorVerifier<'_> {
         work.bytes.fetch_add(found, Ordering::Relaxed);
         match checked {
             Ok(_) => Ok(None),
+            Err(error) if error.is_of_contents() => Ok(Some(MirrorFault::Contents(error))),
             Err(error) => match class_of_copy(&error) {
                 FailureClass::Interrupted => Err(MirrorFailure::Interrupted),
-                FailureClass::Local => Ok(Some(MirrorFault::Undecoded(error))),
-                _ => Ok(Some(MirrorFault::Contents(error))),
+                _ => Ok(Some(MirrorFault::Undecoded(error))),
             },
         }
     }

@@ -382,7 +382,7 @@ fn a_bucket_may_be_named_by_the_host() {
 #[test]
 fn a_nar_is_resumed_with_signatures() {
     let server = private_bucket(BucketRules {
-        cuts_nars: true,
+        cut_nars: usize::MAX,
         ..BucketRules::default()
     });
     let sandbox = Sandbox::new();

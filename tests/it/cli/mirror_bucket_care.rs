@@ -170,3 +170,48 @@ fn a_list_without_end_is_refused() {
     refused.says("a list of objects");
     assert!(server.requests().len() < 1100);
 }
+
+/// After a kill, a nar may be there without its narinfo. It is read to be verified.
+#[test]
+fn a_nar_that_cannot_be_read_now_is_not_taken_for_another_one() {
+    let sandbox = Sandbox::new();
+    let (publisher, last, _) = mirrored(&sandbox, BucketRules::default());
+    let complete = contents(&sandbox.path("bucket"));
+    let name = format!("{}.narinfo", &last["/gnu/store/".len()..][..32]);
+
+    for (cut_nars, retry_time, exit) in [(1, "60s", 0), (usize::MAX, "0s", 4)] {
+        std::fs::remove_file(sandbox.path("bucket").join(&name)).unwrap();
+        let rules = BucketRules {
+            cut_nars,
+            ..BucketRules::default()
+        };
+        let server = start(&sandbox, rules);
+        let words = ["--closure", &last, "--retry-time", retry_time];
+        mirror(&sandbox, &publisher, &url(&server, BUCKET), &words).exits(exit);
+
+        let mut expected = complete.clone();
+        if exit != 0 {
+            expected.remove(&name);
+        }
+        assert_eq!(contents(&sandbox.path("bucket")), expected);
+        let requests = server.requests().into_iter();
+        let sent = requests.filter(|it| it.method == "PUT" && !it.path.contains("/subst/"));
+        let sent: Vec<String> = sent.map(|it| it.path).collect();
+        assert!(sent.iter().all(|path| path.ends_with("info")), "{sent:?}");
+    }
+}
+
+#[test]
+fn verification_does_not_call_damaged_what_it_cannot_read() {
+    let sandbox = Sandbox::new();
+    let (publisher, ..) = mirrored(&sandbox, BucketRules::default());
+    let rules = BucketRules {
+        cut_nars: usize::MAX,
+        ..BucketRules::default()
+    };
+    let server = start(&sandbox, rules);
+    let words = ["verify", "--deep", "--retry-time", "0s"];
+    care(&sandbox, &publisher.url(), &words, &server)
+        .exits(5)
+        .says("3 unreadable");
+}

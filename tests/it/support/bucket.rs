@@ -35,8 +35,8 @@ pub(crate) struct BucketRules {
     pub(crate) is_terse: bool,
     /// How many requests are refused with 503 first.
     pub(crate) slow_downs: usize,
-    /// Whether connections end in the middle of a nar that is requested from its beginning.
-    pub(crate) cuts_nars: bool,
+    /// How many connections end in the middle of a nar that is requested from its beginning.
+    pub(crate) cut_nars: usize,
     /// Whether nothing may be written.
     pub(crate) is_read_only: bool,
     /// What is done with conditions of requests that write.
@@ -85,7 +85,7 @@ impl Default for BucketRules {
             is_public: false,
             is_terse: false,
             slow_downs: 0,
-            cuts_nars: false,
+            cut_nars: 0,
             is_read_only: false,
             conditions: Conditions::Honored,
             quota: None,
@@ -100,10 +100,9 @@ impl Default for BucketRules {
 pub(crate) fn start(directory: &Path, rules: BucketRules) -> Server {
     let directory = directory.to_owned();
     let slow_downs = AtomicUsize::new(rules.slow_downs);
+    let cut_nars = AtomicUsize::new(rules.cut_nars);
     Server::start(move |request| {
-        let relaxed = Ordering::Relaxed;
-        let slow_down = slow_downs.fetch_update(relaxed, relaxed, |left| left.checked_sub(1));
-        if slow_down.is_ok() {
+        if takes_one(&slow_downs) {
             return refusal("503 Slow Down", "SlowDown");
         }
         // A proxy gets the whole URL.
@@ -119,9 +118,28 @@ pub(crate) fn start(directory: &Path, rules: BucketRules) -> Server {
                     .header(&format!("Date: {date}"))
                     .header(&format!("x-amz-bucket-region: {}", rules.region))
             }
-            Ok(()) => object(&directory, &request, &rules),
+            Ok(()) => {
+                let reply = object(&directory, &request, &rules);
+                if reply.is_ok() && is_nar(&request) && takes_one(&cut_nars) {
+                    let middle = reply.body.len() / 2;
+                    return reply.cut_at(middle);
+                }
+                reply
+            }
         }
     })
+}
+
+/// Whether one was left of `count`.
+fn takes_one(count: &AtomicUsize) -> bool {
+    let relaxed = Ordering::Relaxed;
+    count
+        .fetch_update(relaxed, relaxed, |left| left.checked_sub(1))
+        .is_ok()
+}
+
+fn is_nar(request: &Request) -> bool {
+    request.method == "GET" && (request.path.contains("/nar/") || request.path.ends_with(".nar"))
 }
 
 fn object(directory: &Path, request: &Request, rules: &BucketRules) -> Reply {
@@ -145,10 +163,7 @@ fn object(directory: &Path, request: &Request, rules: &BucketRules) -> Reply {
     let content = std::fs::read(directory.join(&key)).unwrap_or_default();
     let etag = bucket_writes::etag(&content);
     let reply = Reply::version_or_range(directory, &request, &etag);
-    if reply.is_ok() && rules.cuts_nars && request.path.contains("/nar/") {
-        let middle = reply.body.len() / 2;
-        reply.cut_at(middle)
-    } else if reply.is_found() {
+    if reply.is_found() {
         reply
     } else if rules.is_public {
         refusal("403 Forbidden", "AccessDenied")

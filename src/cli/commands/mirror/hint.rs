@@ -7,7 +7,7 @@ use crate::cli::item_hint::DISSENT_HINT;
 use crate::cli::mirror_place::MirrorPlace;
 use crate::cli::shell_command::{add, quoted};
 use crate::http::{BucketError, HttpError, HttpErrorKind};
-use crate::substitute::download::checked_copy::CopyError;
+use crate::substitute::download::errors::CopyError;
 use crate::substitute::install::FailureClass;
 use crate::substitute::mirror::{MirrorFailure, TargetError};
 use crate::substitute::outcome::LookupOutcome;

@@ -14,11 +14,11 @@ use super::error::TargetError;
 use super::incoming_nar::IncomingNar;
 use super::large::{LargeNarSender, LargeUpload, WHOLE_BYTES_MAX};
 use super::lease::{CLAIMS, WriterLease};
-use super::object_reader::{ObjectReader, hash_of};
+use super::object_reader::ObjectReader;
 use super::spool::UploadSpool;
 use crate::format::hash::FileHash;
 use crate::format::sha256::Sha256;
-use crate::http::{BodyHash, Bucket, Client, NarRequest, ObjectPut, PutCondition, PutOutcome};
+use crate::http::{BodyHash, Bucket, Client, ObjectPut, PutCondition, PutOutcome};
 use crate::substitute::mirror::incoming::{IncomingFile, IncomingNarName};
 use crate::substitute::mirror::key::{CACHE_INFO, MirrorKey, OWN_DIRECTORY};
 use crate::substitute::mirror::walk::ListedFile;
@@ -116,12 +116,14 @@ impl MirrorBucket {
         if self.size(key).is_none() {
             return Ok(None);
         }
-        let request = NarRequest::new(self.bucket.server().object_url(key.as_str()));
-        match self.client.nar(request) {
-            Ok(body) => Ok(Some(Box::new(BufReader::new(ObjectReader::new(body))))),
-            Err(error) if error.status() == Some(404) => Ok(None),
-            Err(error) => Err(TargetError::of_bucket("read", key)(error)),
-        }
+        Ok(self
+            .reader(key)?
+            .map(|reader| Box::new(BufReader::new(reader)) as Box<_>))
+    }
+
+    fn reader(&self, key: &MirrorKey) -> Result<Option<ObjectReader>, TargetError> {
+        let reader = ObjectReader::open(&self.client, &self.bucket, key.as_str());
+        reader.map_err(TargetError::of_bucket("read", key))
     }
 
     /// Reads the texts of `keys`, many at a time, for [`MirrorBucket::text`].
@@ -380,12 +382,11 @@ impl MirrorBucket {
 
     /// Whether the object `key` has the content with this hash now.
     fn has_content(&self, key: &MirrorKey, hash: &[u8; 32]) -> Result<bool, TargetError> {
-        let request = NarRequest::new(self.bucket.server().object_url(key.as_str()));
-        match self.client.nar(request).and_then(hash_of) {
-            Ok(found) => Ok(found == *hash),
-            Err(error) if error.status() == Some(404) => Ok(false),
-            Err(error) => Err(TargetError::of_bucket("read", key)(error)),
-        }
+        let Some(reader) = self.reader(key)? else {
+            return Ok(false);
+        };
+        let found = reader.hash();
+        Ok(found.map_err(TargetError::of_bucket("read", key))? == *hash)
     }
 }
 
