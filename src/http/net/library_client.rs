@@ -82,12 +82,12 @@ fn build(
         .map_err(|cause| HttpError::setup("the HTTP client", cause))
 }
 
-/// `proxy` as the library has to be told that a SOCKS proxy resolves names, as it does for lookups, and which port it has
-/// by default.
+/// The URL of `proxy` for the library: a SOCKS proxy resolves names, as it does for lookups, and has a default port, which the
+/// library does not know.
 fn proxy_for_library(proxy: &Url) -> Url {
     let mut proxy = proxy.clone();
     if proxy.port().is_none() {
-        // Both fail only for URLs that are none of a proxy.
+        // This and the other change fail only for URLs that cannot be those of a proxy.
         let _ = proxy.set_port(port(&proxy));
     }
     if proxy.scheme() == "socks5" {

@@ -112,7 +112,7 @@ pub(crate) enum MirrorFault {
     /// It cannot be read.
     #[error(transparent)]
     Unreadable(TargetError),
-    /// It cannot be read, or not be decompressed on this machine.
+    /// It cannot be read to its end, or cannot be decompressed on this machine.
     #[error(transparent)]
     Undecoded(CopyError),
 }
