@@ -331,11 +331,16 @@ mod tests {
                 false,
             ),
             (
-                HttpErrorKind::File(system_error(Errno::ACCESS)),
+                HttpErrorKind::File(system_error(Errno::NFILE)),
                 HttpErrorClass::Local,
                 false,
             ),
         ];
+        let unreadable = [Errno::ACCESS, Errno::IO, Errno::STALE, Errno::LOOP].map(|errno| {
+            let kind = HttpErrorKind::File(system_error(errno));
+            (kind, HttpErrorClass::Transient, false)
+        });
+        let table = table.into_iter().chain(unreadable);
         for (kind, class, repeat) in table {
             assert_eq!(
                 (kind.class(), kind.is_worth_repeating()),

@@ -30,6 +30,7 @@ mod space;
 mod stale;
 mod sync;
 mod terminal;
+mod unreadable;
 
 /// A sandbox, and in it a copy of the Guix server that offers one method only.
 fn only(method: &str) -> (Sandbox, Fixture) {

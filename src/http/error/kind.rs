@@ -262,9 +262,7 @@ impl HttpErrorKind {
                 HttpErrorClass::Refused
             }
             Self::File(cause) if is_not_found(cause) => HttpErrorClass::Absent,
-            Self::File(_) | Self::Setup(_) | Self::Canceled | Self::ThreadEnded => {
-                HttpErrorClass::Local
-            }
+            Self::Setup(_) | Self::Canceled | Self::ThreadEnded => HttpErrorClass::Local,
             kind if kind.is_shortage() => HttpErrorClass::Local,
             _ => HttpErrorClass::Transient,
         }
