@@ -124,7 +124,7 @@ pub(super) fn read_narinfo(
 ) -> Result<Option<Result<NarInfo, NarInfoFault>>, TargetError> {
     let key = MirrorKey::of_narinfo(item);
     let Some(text) = target.text(&key, MAX_BYTES)? else {
-        let is_there = target.size(&key)?.is_some();
+        let is_there = target.current_size(&key)?.is_some();
         return Ok(is_there.then_some(Err(NarInfoFault::Text)));
     };
     let narinfo = NarInfo::parse(text, store_dir).map_err(NarInfoFault::Syntax);

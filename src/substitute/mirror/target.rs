@@ -9,6 +9,7 @@ mod lease;
 mod mirror_target;
 mod object_reader;
 mod spool;
+mod stored_object;
 mod upload_records;
 
 pub(crate) use error::TargetError;

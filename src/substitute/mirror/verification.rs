@@ -59,15 +59,17 @@ impl MirrorVerifier<'_> {
 
         if stated_store(self.target)?.is_none() {
             let cache_info = MirrorKey::of_cache_info();
-            let fault = match self.target.size(&cache_info)? {
-                None => MirrorFault::Missing,
-                Some(_) => MirrorFault::CacheInfo,
+            let fault = match self.target.current_size(&cache_info)? {
+                None => Some(MirrorFault::Missing),
+                // It may have been written since.
+                Some(_) if stated_store(self.target)?.is_some() => None,
+                Some(_) => Some(MirrorFault::CacheInfo),
             };
-            found.findings.push(MirrorFinding {
+            found.findings.extend(fault.map(|fault| MirrorFinding {
                 item: None,
                 file: cache_info.to_string(),
                 fault,
-            });
+            }));
         }
         found
             .findings
@@ -165,7 +167,7 @@ impl MirrorVerifier<'_> {
             faults.extend(refusal.map(|fault| (key.to_string(), fault)));
             self.check_references(work, narinfo, &mut faults)?;
             self.check_nars(work, narinfo, &mut faults)?;
-            if !faults.is_empty() && self.target.size(&key)?.is_none() {
+            if !faults.is_empty() && self.target.current_size(&key)?.is_none() {
                 continue;
             }
             work.note(narinfo, &item, faults);
@@ -211,7 +213,7 @@ impl MirrorVerifier<'_> {
                 reference.hash_part(),
                 MirrorKey::of_narinfo(&reference.hash_part()),
             );
-            if !work.listed.contains(&item) && self.target.size(&key)?.is_none() {
+            if !work.listed.contains(&item) && self.target.current_size(&key)?.is_none() {
                 let fault = MirrorFault::MissingReference(reference.to_path());
                 faults.push((key.to_string(), fault));
             }
@@ -257,7 +259,7 @@ impl MirrorVerifier<'_> {
         // It may have been written or replaced since it was listed.
         let size = match expected {
             Some(size) => Some(size),
-            None => match self.target.size(key) {
+            None => match self.target.current_size(key) {
                 Ok(size) => size,
                 Err(error) => return Ok(Some(MirrorFault::Unreadable(error))),
             },

@@ -1,12 +1,13 @@
 //! `subst mirror verify` and `subst mirror gc` with a bucket: the same as with a directory, in requests.
 
+use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use super::mirror_buckets::{contents, mirror, published, start, url};
 use crate::support::bucket::{BUCKET, BucketRules, KEY_ID, SECRET_KEY};
 use crate::support::publisher::{Publisher, command, name};
 use crate::support::sandbox::{Run, run};
-use crate::support::{Reply, Sandbox, Server};
+use crate::support::{Reply, Sandbox, Server, files_below};
 
 /// Runs `subst mirror` with these words for the bucket.
 fn care(sandbox: &Sandbox, urls: &str, words: &[&str], server: &Server) -> Run {
@@ -76,6 +77,58 @@ fn what_is_missing_or_wrong_in_a_bucket_is_found_and_fetched_again() {
     let words = ["verify", "--deep", "--repair"];
     care(&sandbox, &publisher.url(), &words, &server).exits(0);
     assert_eq!(contents(&sandbox.path("bucket")), whole);
+}
+
+/// Runs these words for a bucket that others change while it is listed: `change` gets the directory of what is listed, and
+/// that of the bucket.
+fn care_during_change(words: &[&str], change: impl Fn(&Path, &Path)) -> Run {
+    let sandbox = Sandbox::new();
+    mirrored(&sandbox, BucketRules::default());
+    let (bucket, listed) = (sandbox.path("bucket"), sandbox.path("listed"));
+    for file in files_below(&bucket, "") {
+        let copy = listed.join(file.strip_prefix(&bucket).unwrap());
+        std::fs::create_dir_all(copy.parent().unwrap()).unwrap();
+        std::fs::copy(&file, copy).unwrap();
+    }
+    change(&listed, &bucket);
+    let rules = BucketRules {
+        listed: Some(listed),
+        ..BucketRules::default()
+    };
+    let server = start(&sandbox, rules);
+    care(&sandbox, "", words, &server)
+}
+
+#[test]
+fn what_others_write_or_remove_while_a_bucket_is_listed_is_no_fault() {
+    let narinfo = |digit| format!("{}.narinfo", &name(digit)[..32]);
+    let remove = |file: PathBuf| std::fs::remove_file(file).unwrap();
+    let (is_collected, is_copied) = (
+        |_: &Path, bucket: &Path| {
+            remove(bucket.join(narinfo('c')));
+            remove(bucket.join("c.nar"));
+        },
+        |listed: &Path, _: &Path| {
+            remove(listed.join("nix-cache-info"));
+            remove(listed.join("a.nar"));
+            remove(listed.join(narinfo('b')));
+            std::fs::write(listed.join("b.nar"), "another size").unwrap();
+        },
+    );
+    for words in [&["verify"][..], &["verify", "--deep"]] {
+        let collected = care_during_change(words, is_collected);
+        collected.exits(0).says("2 items and 2 nars");
+        care_during_change(words, is_copied).exits(0).prints("");
+    }
+    let words = ["gc", "--keep-days", "1", "--dry-run"];
+    care_during_change(&words, is_collected).exits(0);
+
+    let hole = care_during_change(&["verify", "--deep"], |listed, bucket| {
+        remove(bucket.join("c.nar"));
+        remove(bucket.join(narinfo('b')));
+        remove(listed.join(narinfo('b')));
+    });
+    hole.exits(3).says("2 missing");
 }
 
 #[test]

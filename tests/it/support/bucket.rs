@@ -2,7 +2,7 @@
 //! program.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, SystemTime};
@@ -47,6 +47,8 @@ pub(crate) struct BucketRules {
     pub(crate) part_faults: Arc<Mutex<BTreeMap<u32, PartFault>>>,
     /// The parts that are [`PartFault::Unanswered`] and have come whole.
     pub(crate) unanswered_parts: Arc<Mutex<BTreeSet<u32>>>,
+    /// An earlier or later state, of which a list of all objects is made: it takes many requests, during which others write.
+    pub(crate) listed: Option<PathBuf>,
     /// Session tokens that expire, instead of the one above.
     pub(crate) tokens: Option<Arc<ExpiringTokens>>,
 }
@@ -91,6 +93,7 @@ impl Default for BucketRules {
             quota: None,
             part_faults: Arc::default(),
             unanswered_parts: Arc::default(),
+            listed: None,
             tokens: None,
         }
     }

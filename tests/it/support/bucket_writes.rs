@@ -30,7 +30,11 @@ pub(super) fn answer(
         return Some(multipart(directory, &file, request, query, rules));
     }
     match request.method.as_str() {
-        "GET" if query.contains("list-type=2") => Some(list(directory, query)),
+        "GET" if query.contains("list-type=2") => {
+            let all = parameter(query, "prefix").is_some_and(|prefix| prefix.is_empty());
+            let listed = rules.listed.as_deref().filter(|_| all);
+            Some(list(listed.unwrap_or(directory), query))
+        }
         "PUT" | "DELETE" if rules.is_read_only => Some(refusal("403 Forbidden", "AccessDenied")),
         "PUT" => Some(put(&file, request, rules)),
         "DELETE" => {

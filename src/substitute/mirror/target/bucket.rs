@@ -16,9 +16,10 @@ use super::large::{LargeNarSender, LargeUpload, WHOLE_BYTES_MAX};
 use super::lease::{CLAIMS, WriterLease};
 use super::object_reader::ObjectReader;
 use super::spool::UploadSpool;
+use super::stored_object::StoredObject;
 use crate::format::hash::FileHash;
 use crate::format::sha256::Sha256;
-use crate::http::{BodyHash, Bucket, Client, ObjectPut, PutCondition, PutOutcome};
+use crate::http::{BodyHash, Bucket, Client, ObjectPut, PutOutcome};
 use crate::substitute::mirror::incoming::{IncomingFile, IncomingNarName};
 use crate::substitute::mirror::key::{CACHE_INFO, MirrorKey, OWN_DIRECTORY};
 use crate::substitute::mirror::walk::ListedFile;
@@ -49,14 +50,6 @@ struct BucketWriter {
     lease: WriterLease,
 }
 
-/// An object that the bucket has.
-struct StoredObject {
-    size: u64,
-    etag: Option<String>,
-    /// When it was written, in seconds since 1970; `None` for what this process has written, which is new.
-    modified: Option<u64>,
-}
-
 impl MirrorBucket {
     /// Lists `bucket`. With a `spool`, this process may write to it, and no other one meanwhile.
     ///
@@ -80,14 +73,7 @@ impl MirrorBucket {
         let objects = listed
             .into_iter()
             .filter(|object| !object.key.starts_with(CLAIMS))
-            .map(|object| {
-                let stored = StoredObject {
-                    size: object.size,
-                    etag: object.etag,
-                    modified: object.modified,
-                };
-                (object.key, stored)
-            });
+            .map(StoredObject::of_listed);
         Ok(Self {
             client,
             bucket,
@@ -106,6 +92,19 @@ impl MirrorBucket {
     pub(super) fn size(&self, key: &MirrorKey) -> Option<u64> {
         let objects = lock(&self.objects);
         objects.get(key.as_str()).map(|object| object.size)
+    }
+
+    /// The same now: others may have written or removed it since it was listed, unless this process is the writer.
+    pub(super) fn current_size(&self, key: &MirrorKey) -> Result<Option<u64>, TargetError> {
+        if self.writer.is_none() {
+            let listed = self.bucket.list(key.as_str());
+            let listed = listed.map_err(TargetError::of_bucket("find", key))?;
+            let found = listed.into_iter().find(|it| it.key == key.as_str());
+            let mut objects = lock(&self.objects);
+            objects.remove(key.as_str());
+            objects.extend(found.map(StoredObject::of_listed));
+        }
+        Ok(self.size(key))
     }
 
     /// Opens the object `key` to read it; `None` if there is none.
@@ -346,13 +345,8 @@ impl MirrorBucket {
             objects
                 .iter()
                 .map(|(key, put, ..)| {
-                    put.clone().condition(match stored.get(key.as_str()) {
-                        None => PutCondition::Absent,
-                        Some(StoredObject { etag: None, .. }) => PutCondition::Always,
-                        Some(StoredObject {
-                            etag: Some(etag), ..
-                        }) => PutCondition::Unchanged(etag.clone()),
-                    })
+                    let stored = stored.get(key.as_str());
+                    put.clone().condition(StoredObject::condition(stored))
                 })
                 .collect()
         };

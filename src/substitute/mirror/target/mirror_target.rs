@@ -95,6 +95,17 @@ impl MirrorTarget {
         }
     }
 
+    /// The same, also if another process has written or removed it since the mirror was opened.
+    ///
+    /// # Errors
+    /// As for [`MirrorTarget::size`].
+    pub(crate) fn current_size(&self, key: &MirrorKey) -> Result<Option<u64>, TargetError> {
+        match self {
+            Self::Directory(directory) => directory.size(key),
+            Self::Bucket(bucket) => bucket.current_size(key),
+        }
+    }
+
     /// Opens the file `key` to read it; `None` if there is none.
     ///
     /// # Errors
