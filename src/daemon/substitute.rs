@@ -6,6 +6,7 @@
 use std::error::Error;
 use std::path::Path;
 use std::sync::Arc;
+use std::time::Duration;
 
 use crate::format::nar::EntryName;
 use crate::format::store_path::StoreDir;
@@ -15,6 +16,7 @@ use crate::substitute::chain;
 use crate::substitute::install::item::AllowedBuilds;
 use crate::substitute::install::{AttemptError, AvailableItem, Installer, ItemError};
 use crate::substitute::lookup::Resolver;
+use crate::substitute::preparation::PreparationWait;
 use crate::substitute::progress::with_ticks;
 
 use super::item_sync::ItemSync;
@@ -72,6 +74,8 @@ pub(crate) struct SubstituteHelper {
     pub(crate) resolver: Arc<Resolver>,
     /// Downloads and unpacks items.
     pub(crate) installer: Installer,
+    /// How long an item is waited for that servers are preparing.
+    pub(crate) wait: Duration,
     /// Where files of items in the store are deduplicated, if they are to be.
     pub(crate) links: Option<Arc<Links>>,
     /// Brings items to the disk.
@@ -133,10 +137,27 @@ impl SubstituteHelper {
                 with_ticks(
                     INTERVAL,
                     || self.installer.report_progress(),
-                    || self.unpack(wanted),
+                    || self.unpack_when_ready(wanted),
                 )
             })
             .map_err(SubstituteError::without_file_texts)
+    }
+
+    /// Unpacks the item, after a while if a server that had its nar is preparing it anew.
+    fn unpack_when_ready(
+        &self,
+        wanted: &SubstituteRequest,
+    ) -> Result<SubstituteReply, SubstituteError> {
+        let mut wait = PreparationWait::new(self.wait, self.installer.cancel.clone());
+        loop {
+            match self.unpack(wanted) {
+                Err(SubstituteError::Item(error)) if error.is_preparing() && wait.has_time() => {
+                    wait.wait(1, &*self.progress);
+                    self.resolver.discard(wanted.item.clone());
+                }
+                unpacked => return unpacked,
+            }
+        }
     }
 
     fn unpack(&self, wanted: &SubstituteRequest) -> Result<SubstituteReply, SubstituteError> {

@@ -209,6 +209,7 @@ fn substitute_helper(
         store_dir: context.settings.store_dir().clone(),
         resolver,
         installer,
+        wait: context.settings.helper_wait,
         links,
         sync: ItemSync::new(context.settings.sync, Arc::clone(log)),
         progress,

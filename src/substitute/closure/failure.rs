@@ -10,6 +10,7 @@ use std::collections::HashSet;
 use crate::format::error_text::ErrorChain;
 use crate::substitute::closure::coordinator::{Coordinator, PlannedItemState};
 use crate::substitute::closure::fetch::{OnFailure, TICK};
+use crate::substitute::closure::preparing::is_final;
 use crate::substitute::install::ItemError;
 use crate::substitute::item_lookup::ItemLookup;
 use crate::substitute::progress::{ProgressEvent, with_ticks};
@@ -122,6 +123,7 @@ impl Coordinator<'_> {
     /// Reports what has failed and is needed.
     fn record(&mut self, failed: Vec<Failure>) {
         let needed = self.needed(&failed);
+        let is_tried_later = self.fetch.waits && failed.iter().any(|(_, it)| it.is_preparing());
         for (index, error) in failed {
             let item = &self.items[index].path;
             if !needed.contains(&index) {
@@ -131,11 +133,17 @@ impl Coordinator<'_> {
             }
 
             let error = error.after(self.earlier.remove(&index));
+            let failure = (self.items[index].path.clone(), error);
+            if is_tried_later && !is_final(&failure) {
+                self.outcome.failed.push(failure);
+                continue;
+            }
+
             self.fetch.progress.event(ProgressEvent::Failed {
-                item,
-                reason: format_args!("{}", ErrorChain(&error)),
+                item: &failure.0,
+                reason: format_args!("{}", ErrorChain(&failure.1)),
             });
-            self.outcome.failed.push((item.clone(), error));
+            self.outcome.failed.push(failure);
             self.has_stopped |= self.fetch.on_failure == OnFailure::Stop;
         }
     }

@@ -39,6 +39,8 @@ pub(crate) struct ClosureFetch {
     pub(crate) jobs: usize,
     /// What to do with the rest when an item cannot be had.
     pub(crate) on_failure: OnFailure,
+    /// Whether items that servers are preparing are fetched later.
+    pub(crate) waits: bool,
 }
 
 /// What came of it.

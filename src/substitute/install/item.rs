@@ -11,7 +11,7 @@ use crate::store::unpack::Checked;
 use crate::substitute::download::retries::{FindSources, FoundSource, ItemRetries};
 use crate::substitute::install::errors::ItemError;
 use crate::substitute::install::installer::{Installer, UnpackRequest};
-use crate::substitute::item_lookup::{Authority, ItemBuild, ItemLookup, NarSource};
+use crate::substitute::item_lookup::{Authority, ItemBuild, ItemLookup, ItemStatus, NarSource};
 use crate::substitute::lookup::{LookupScope, Resolution, Resolver};
 
 /// Which other builds of an item may take its place.
@@ -115,11 +115,34 @@ fn unpack_from_any(
         other => other,
     };
 
-    // What the servers answered now may be as wrong as what the lookup cache had.
-    if may_be_stale || matches!(&unpacked, Err(failure) if failure.error.may_be_stale()) {
-        resolver.remove_cached(request.item.clone());
+    match unpacked {
+        // What the servers answered now may be as wrong as what the lookup cache had.
+        Err(failure) if may_be_stale || failure.error.may_be_stale() => {
+            resolver.remove_cached(request.item.clone());
+            Err(or_preparing(resolver, &request, failure))
+        }
+        unpacked => unpacked,
     }
-    unpacked
+}
+
+/// The failure of an item whose nar was missing; unless a server is preparing it anew, which is
+/// worth waiting for.
+fn or_preparing(
+    resolver: &Resolver,
+    request: &UnpackRequest<'_>,
+    failure: UnpackFailure,
+) -> UnpackFailure {
+    if failure.is_superseded || !failure.error.is_of_servers() {
+        return failure;
+    }
+    let Ok(found) = look_up(resolver, request) else {
+        return failure;
+    };
+    let mut lookups = found.items.iter();
+    match lookups.find(|lookup| lookup.status == ItemStatus::Preparing) {
+        Some(lookup) => ItemError::unavailable(lookup, &found.servers).into(),
+        None => failure,
+    }
 }
 
 /// Tries the sources of the request, and once more what the servers answer now.

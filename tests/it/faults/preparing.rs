@@ -12,6 +12,12 @@ use crate::support::{Reply, Sandbox, Server, wait_until};
 /// A publisher of a file `1` that refers to `2`, and of a file `3`. Its server prepares the first two
 /// until each has been asked for `requests` times.
 fn preparing(sandbox: &Sandbox, requests: usize) -> (Server, [String; 3]) {
+    let (_, server, items) = preparing_publisher(sandbox, requests);
+    (server, items)
+}
+
+/// The same, with the publisher.
+fn preparing_publisher(sandbox: &Sandbox, requests: usize) -> (Publisher, Server, [String; 3]) {
     let publisher = Publisher::new(sandbox, "server", 1);
     Publisher::trust(sandbox, &[&publisher]);
     let items = [
@@ -20,7 +26,7 @@ fn preparing(sandbox: &Sandbox, requests: usize) -> (Server, [String; 3]) {
         publisher.publish_file('3', "three", ""),
     ];
 
-    let dir = publisher.dir;
+    let dir = publisher.dir.clone();
     let asked: Mutex<Vec<String>> = Mutex::default();
     let server = Server::start(move |request| {
         let is_prepared = ["/1", "/2"]
@@ -37,7 +43,7 @@ fn preparing(sandbox: &Sandbox, requests: usize) -> (Server, [String; 3]) {
         }
         Reply::file(&dir, request)
     });
-    (server, items)
+    (publisher, server, items)
 }
 
 #[test]
@@ -106,6 +112,120 @@ fn nothing_is_waited_for_when_something_else_fails() {
     let mut fetch = command(&sandbox, &server.url(), &["fetch", "--wait", "1h"]);
     fetch.args([&items[0], &unknown]);
     run(fetch).exits(1).says("no server has it");
+}
+
+#[test]
+fn a_fetch_that_keeps_going_waits_although_something_else_failed() {
+    let sandbox = Sandbox::new();
+    let (publisher, server, items) = preparing_publisher(&sandbox, 2);
+    let unknown = format!("/gnu/store/{}", name('4'));
+    let broken = publisher.publish_file('5', "five", "");
+    std::fs::remove_file(publisher.nar('5')).unwrap();
+    let referrer = publisher.publish_file('6', "six", &name('5'));
+
+    let mut fetch = command(&sandbox, &server.url(), &["fetch", "-k", "--wait", "5m"]);
+    fetch.args([
+        "--progress",
+        "plain",
+        &items[0],
+        &unknown,
+        &referrer,
+        &items[2],
+    ]);
+    let ended = run(fetch).exits(4);
+    assert_eq!(ended.stdout, format!("{}\n{}\n", items[2], items[0]));
+    assert_eq!(contents(&sandbox, &items[1]), "two");
+    let ended = ended
+        .says("waiting (0:00 of 5:00)")
+        .says("no server has it")
+        .says("1 item was not fetched because of that")
+        .says("3 of 5 items fetched");
+    // Each failure is reported as one, in the end.
+    let failures = format!("cannot fetch {broken}");
+    assert_eq!(ended.stderr.matches(&failures).count(), 1, "{ended:?}");
+    // Its narinfo might have been out of date; not again after each wait.
+    assert_eq!(server.requests_for("/5.nar"), 2, "{:?}", server.asked());
+}
+
+/// A publisher of files `1` and `2`, whose cache has lost the nar of the first since that was looked up:
+/// it is prepared anew, until its narinfo has been asked for three times more.
+fn expired(sandbox: &Sandbox) -> (Server, [String; 2]) {
+    let publisher = Publisher::new(sandbox, "server", 1);
+    Publisher::trust(sandbox, &[&publisher]);
+    let items = [
+        publisher.publish_file('1', "one", ""),
+        publisher.publish_file('2', "two", ""),
+    ];
+
+    let dir = publisher.dir;
+    let asked = AtomicUsize::new(0);
+    let server = Server::start(move |request| match &*request.path {
+        "/1.nar" if asked.load(Ordering::Relaxed) < 4 => Reply::not_found(),
+        path if path.starts_with("/1") && path.ends_with(".narinfo") => {
+            match asked.fetch_add(1, Ordering::Relaxed) {
+                1 | 2 => Reply::not_found().header("X-Baking: 1"),
+                _ => Reply::file(&dir, request),
+            }
+        }
+        _ => Reply::file(&dir, request),
+    });
+    run(command(sandbox, &server.url(), &["query", &items[0]])).exits(0);
+    (server, items)
+}
+
+#[test]
+fn a_nar_that_is_prepared_anew_is_waited_for() {
+    let sandbox = Sandbox::new();
+    let (server, items) = expired(&sandbox);
+    let mut fetch = command(&sandbox, &server.url(), &["fetch", "--wait", "5m"]);
+    fetch.args(["--progress", "plain"]).args(&items);
+    let ended = run(fetch).exits(0);
+    assert_eq!(ended.stdout, format!("{}\n{}\n", items[1], items[0]));
+    ended.says("1 item is being prepared by the server, waiting (0:00 of 5:00)");
+    assert_eq!(contents(&sandbox, &items[0]), "one");
+
+    let sandbox = Sandbox::new();
+    let (server, items) = expired(&sandbox);
+    let arguments = ["fetch", "--output", "tree", "--wait", "5m", &items[0]];
+    let mut fetch = command(&sandbox, &server.url(), &arguments);
+    fetch.args(["--progress", "plain"]);
+    run(fetch)
+        .exits(0)
+        .says("1 item is being prepared by the server, waiting (0:00 of 5:00)");
+    assert_eq!(std::fs::read(sandbox.path("tree")).unwrap(), b"one");
+
+    let sandbox = Sandbox::new();
+    let (server, items) = expired(&sandbox);
+    run(command(&sandbox, &server.url(), &["fetch", &items[0]]))
+        .exits(1)
+        .says("a server is preparing it, but does not have it yet")
+        .says("--wait 10m");
+}
+
+#[test]
+fn the_wait_for_nars_that_never_come_ends() {
+    let sandbox = Sandbox::new();
+    let publisher = Publisher::new(&sandbox, "server", 1);
+    Publisher::trust(&sandbox, &[&publisher]);
+    let item = publisher.publish_file('1', "one", "");
+    let dir = publisher.dir;
+    let asked = AtomicUsize::new(0);
+    let server = Server::start(move |request| {
+        let is_narinfo = request.path.ends_with(".narinfo");
+        if is_narinfo && asked.fetch_add(1, Ordering::Relaxed) % 2 == 1 {
+            return Reply::not_found().header("X-Baking: 1");
+        }
+        match request.path.ends_with(".nar") {
+            true => Reply::not_found(),
+            false => Reply::file(&dir, request),
+        }
+    });
+
+    for arguments in [&["fetch"][..], &["fetch", "--output", "tree"]] {
+        let mut fetch = command(&sandbox, &server.url(), arguments);
+        fetch.args([&*item, "--wait", "2s"]);
+        run(fetch).exits(1).says("a server is preparing it");
+    }
 }
 
 #[test]

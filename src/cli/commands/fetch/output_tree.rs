@@ -72,7 +72,8 @@ pub(super) fn run(
     }
 }
 
-/// Unpacks the item that `report_item` is about, and notes its sizes there. The second result is how
+/// Unpacks the item that `report_item` is about, after a while if servers are still preparing it, and
+/// notes its sizes there. The second result is how
 /// many bytes are kept for the next run.
 fn fetch(
     context: &Context,
@@ -85,8 +86,16 @@ fn fetch(
     };
     let (network, resolver) = context.resolver(Purpose::Fetch, changes)?;
     let installer = context.installer(&network)?;
-    let unpacked = unpack(context, &resolver, &installer, destination, report_item);
-    Ok((unpacked, installer.kept_bytes()))
+    let mut wait = PreparationWait::new(context.settings.wait, context.cancel.clone());
+    loop {
+        match unpack(context, &resolver, &installer, destination, report_item) {
+            Err(error) if error.is_preparing() && wait.has_time() => {
+                wait.wait(1, &*context.progress);
+                resolver.discard(report_item.path.clone());
+            }
+            unpacked => return Ok((unpacked, installer.kept_bytes())),
+        }
+    }
 }
 
 fn unpack(
@@ -96,7 +105,7 @@ fn unpack(
     destination: &Destination,
     report_item: &mut FetchReportItem,
 ) -> Result<(), ItemError> {
-    let item = find(context, installer, resolver, &report_item.path)?;
+    let item = AvailableItem::find(installer, resolver, &report_item.path)?;
     report_item.download_size = item.download_size();
     report_item.nar_size = Some(item.nar_size());
 
@@ -111,25 +120,6 @@ fn unpack(
         installer.item_is_complete(&report_item.path);
         Ok(())
     })
-}
-
-/// Finds out who has the item, after a while if servers are still preparing it.
-fn find(
-    context: &Context,
-    installer: &Installer,
-    resolver: &Resolver,
-    path: &StorePath,
-) -> Result<AvailableItem, ItemError> {
-    let mut wait = PreparationWait::new(context.settings.wait, context.cancel.clone());
-    loop {
-        match AvailableItem::find(installer, resolver, path) {
-            Err(error) if error.is_preparing() && wait.has_time() => {
-                wait.wait(1, &*context.progress);
-                resolver.discard(path.clone());
-            }
-            found => return found,
-        }
-    }
 }
 
 /// Reports the progress of `work`, which unpacks the item of `report_item`.
@@ -147,7 +137,9 @@ fn with_progress(
     });
 
     let unpacked = with_ticks(TICK, || installer.report_progress(), work);
-    if let Err(error) = &unpacked {
+    if let Err(error) = &unpacked
+        && !error.is_preparing()
+    {
         progress.event(ProgressEvent::Failed {
             item: &report_item.path,
             reason: format_args!("{}", chain(error)),

@@ -201,6 +201,7 @@ fn setup(
         } else {
             OnFailure::Stop
         },
+        waits: !settings.wait.is_zero(),
     };
     Ok((planner, fetch))
 }
