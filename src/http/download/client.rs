@@ -265,7 +265,7 @@ impl LibraryRequest {
         trace!(method = %self.method, url = %shown(&url), "request");
         let proxy = options.proxies.for_url(&url);
         let own_answers = proxy.filter(|proxy| answers_itself(proxy, &url));
-        let client = setup.http_client(&url, options);
+        let client = setup.http_client(&url, self.timeouts.connect, options);
         let client = client.map_err(|error| error.kind().clone())?;
         // The fields of this URL alone: a redirect may have led to another server.
         let credentials = options.credentials.fields(&url);

@@ -6,10 +6,12 @@
 
 use std::error::Error;
 use std::io;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 use reqwest::dns::{Addrs, Name, Resolve, Resolving};
 use reqwest::redirect::Policy;
+use rustls::ClientConfig;
 use url::Url;
 
 use super::address::{port, resolve_failure};
@@ -19,51 +21,61 @@ use super::tls_failure::{failure_kind, is_about_client};
 use crate::http::error::{Cause, HttpError, HttpErrorKind};
 use crate::http::options::{HEADER_FIELDS_MAX, Options, Timeouts};
 use crate::http::proxies::Proxies;
+use crate::sync::lock;
 
-/// Clients of the HTTP library: a client has one set of connections, and those with a client
-/// certificate are for one server only.
+/// Clients of the HTTP library: a client has one set of connections, one client certificate or none, and
+/// one time to connect.
+#[derive(Debug, Default)]
+pub(super) struct LibraryClients(Mutex<Vec<LibraryClient>>);
+
 #[derive(Debug)]
-pub(super) struct LibraryClients {
-    anonymous: reqwest::Client,
-    /// With the client certificate of each server that has one.
-    identified: Vec<Option<reqwest::Client>>,
+struct LibraryClient {
+    tls: Arc<ClientConfig>,
+    connect_timeout: Duration,
+    client: reqwest::Client,
 }
 
 impl LibraryClients {
-    pub(super) fn new(options: &Options, tls: &Tls) -> Result<Self, HttpError> {
-        let identified = tls.identified();
-        let identified = identified.map(|configs| {
-            let proxies = options.proxies.clone();
-            configs
-                .map(|configs| build(options, configs, proxies))
-                .transpose()
-        });
-        Ok(Self {
-            anonymous: build(options, tls.anonymous(), options.proxies.clone())?,
-            identified: identified.collect::<Result<_, _>>()?,
-        })
-    }
+    /// The client for connections with `tls` that are made within `connect_timeout`.
+    pub(super) fn client_for(
+        &self,
+        tls: &TlsConfigs,
+        connect_timeout: Duration,
+        options: &Options,
+    ) -> Result<reqwest::Client, HttpError> {
+        let tls = &tls.http1;
+        let mut clients = lock(&self.0);
+        let known = clients
+            .iter()
+            .find(|it| Arc::ptr_eq(&it.tls, tls) && it.connect_timeout == connect_timeout);
+        if let Some(known) = known {
+            return Ok(known.client.clone());
+        }
 
-    /// The client for requests to `url`.
-    pub(super) fn client_for(&self, url: &Url, options: &Options) -> &reqwest::Client {
-        let number = options.credentials.identity_of(url);
-        let identified = number.and_then(|number| self.identified[number].as_ref());
-        identified.unwrap_or(&self.anonymous)
+        let client = build(options, tls, connect_timeout, options.proxies.clone())?;
+        clients.push(LibraryClient {
+            tls: Arc::clone(tls),
+            connect_timeout,
+            client: client.clone(),
+        });
+        Ok(client)
     }
 }
 
 /// A client that uses no proxy.
 pub(in crate::http) fn direct(options: &Options, tls: &Tls) -> Result<reqwest::Client, HttpError> {
-    build(options, tls.anonymous(), Proxies::default())
+    let tls = &tls.anonymous().http1;
+    build(options, tls, options.connect_timeout, Proxies::default())
 }
 
 fn build(
     options: &Options,
-    tls: &TlsConfigs,
+    tls: &ClientConfig,
+    connect_timeout: Duration,
     proxies: Proxies,
 ) -> Result<reqwest::Client, HttpError> {
     reqwest::Client::builder()
-        .tls_backend_preconfigured((*tls.http1).clone())
+        .tls_backend_preconfigured(tls.clone())
         .http1_only()
         .http1_allow_spaces_after_header_name_in_responses(true)
         .http1_allow_obsolete_multiline_headers_in_responses(true)
@@ -76,7 +88,7 @@ fn build(
         .redirect(Policy::none())
         .referer(false)
         .user_agent(&options.user_agent)
-        .connect_timeout(options.connect_timeout)
+        .connect_timeout(connect_timeout)
         .dns_resolver(Arc::new(Resolver))
         .build()
         .map_err(|cause| HttpError::setup("the HTTP client", cause))

@@ -4,6 +4,7 @@ use std::future::Future;
 use std::io;
 use std::sync::{Arc, OnceLock};
 use std::thread;
+use std::time::Duration;
 
 use tokio::runtime::{Builder, Handle};
 use tokio::sync::oneshot;
@@ -36,7 +37,7 @@ pub(in crate::http) struct HttpRuntime {
 #[derive(Debug, Default)]
 pub(in crate::http) struct ConnectionSetup {
     tls: OnceLock<Result<Tls, HttpError>>,
-    http_clients: OnceLock<Result<LibraryClients, HttpError>>,
+    http_clients: LibraryClients,
 }
 
 impl HttpRuntime {
@@ -111,18 +112,15 @@ impl ConnectionSetup {
             .map_err(Clone::clone)
     }
 
-    /// The HTTP library's client for requests to `url`; all are made once.
+    /// The HTTP library's client for requests to `url`, whose connections are made within
+    /// `connect_timeout`.
     pub(in crate::http) fn http_client(
         &self,
         url: &Url,
+        connect_timeout: Duration,
         options: &Options,
-    ) -> Result<&reqwest::Client, HttpError> {
-        let clients = self
-            .http_clients
-            .get_or_init(|| LibraryClients::new(options, self.tls(options)?));
-        match clients {
-            Ok(clients) => Ok(clients.client_for(url, options)),
-            Err(error) => Err(error.clone()),
-        }
+    ) -> Result<reqwest::Client, HttpError> {
+        let tls = self.tls(options)?.configs_for(url, options);
+        self.http_clients.client_for(tls, connect_timeout, options)
     }
 }

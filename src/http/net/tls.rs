@@ -71,11 +71,6 @@ impl Tls {
         identified.unwrap_or(&self.anonymous)
     }
 
-    /// The settings with the client certificate of each server that has one.
-    pub(super) fn identified(&self) -> impl Iterator<Item = Option<&TlsConfigs>> {
-        self.identified.iter().map(Option::as_ref)
-    }
-
     /// Begins to read the certificates on a thread of their own, if they are not read yet. A connection that
     /// waits for it before its handshake does not block the others. Without a thread they are read
     /// in the handshake.

@@ -215,7 +215,9 @@ impl ObjectStore {
             let _ = roots.await;
         }
 
-        let client = setup.http_client(url, options).map_err(into_kind)?;
+        let client = setup
+            .http_client(url, self.timeouts.connect, options)
+            .map_err(into_kind)?;
         let sent = Arc::new(SentBytes {
             attempt: AtomicU64::new(0),
             all: Arc::clone(&self.sent),

@@ -96,7 +96,7 @@ async fn web_identity_key(
     ];
     let parameters = parameters.map(|(name, value)| format!("{name}={}", encoded_parameter(value)));
 
-    let client = setup.http_client(&identity.endpoint, options);
+    let client = setup.http_client(&identity.endpoint, SERVICE_TIMEOUT, options);
     let client = client.map_err(|error| unavailable(SERVICE, error.kind().clone()))?;
     let request = client
         .post(identity.endpoint.clone())
