@@ -7,6 +7,7 @@ use std::sync::{Mutex, PoisonError};
 use super::failure::MirrorFailure;
 use super::inventory::{Inventory, ListedNarInfo, NarInfoFault, named_keys};
 use super::key::MirrorKey;
+use super::stored::known_methods;
 use super::target::TargetError;
 use crate::format::compression::Compression;
 use crate::format::narinfo::NarInfo;
@@ -175,9 +176,7 @@ impl<'a> VerificationWork<'a> {
         let mut found = lock(&self.found);
         found.narinfos += 1;
         found.nars += keys.len() as u64;
-        let methods = narinfo.downloads().iter();
-        let methods = methods.filter_map(|it| it.compression.as_ref().ok().copied());
-        for method in methods {
+        for method in known_methods(narinfo) {
             if !found.methods.contains(&method) {
                 found.methods.push(method);
             }

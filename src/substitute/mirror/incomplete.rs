@@ -27,7 +27,7 @@ pub(super) fn leave_out_incomplete(planner: &MirrorPlanner<'_>, planned: &mut [M
             };
             copy.narinfos
                 .retain(|found| !refers_to(&found.narinfo, missing_item.as_ref()));
-            copy.bytes = planner.nar_bytes(&copy.narinfos);
+            copy.bytes = planner.nar_bytes(&copy.narinfos, &copy.methods);
             if copy.narinfos.is_empty() {
                 item.action = Err(MirrorFailure::MissingReference(missing_item.clone()));
                 if !item.is_stored {

@@ -5,7 +5,7 @@ use std::collections::HashSet;
 use super::failure::MirrorFailure;
 use super::lookup::{FoundItem, MirrorTrust, ServerNarInfo};
 use super::signatures::missing_signatures;
-use super::stored::{has_nars, is_current, stored_narinfo, wanted_nars};
+use super::stored::{has_nars, is_current, known_methods, stored_narinfo, wanted_nars};
 use super::target::{MirrorTarget, TargetError};
 use crate::format::compression::Compression;
 use crate::format::narinfo::NarInfo;
@@ -33,6 +33,8 @@ pub(super) struct PlannedCopy {
     pub(super) narinfos: Vec<ServerNarInfo>,
     /// The narinfo that the mirror has.
     pub(super) stored: Option<NarInfo>,
+    /// The compression methods to copy; all if there are none.
+    pub(super) methods: Vec<Compression>,
     /// Bytes of the nars, as far as the first narinfo says.
     pub(super) bytes: u64,
 }
@@ -43,6 +45,7 @@ pub(super) struct MirrorPlanner<'a> {
     pub(super) trust: &'a MirrorTrust,
     pub(super) store_dir: &'a StoreDir,
     pub(super) methods: &'a [Compression],
+    pub(super) is_repair: bool,
     /// Items that are copied although the mirror seems to have them: what it has is read then.
     pub(super) recheck: &'a HashSet<StorePath>,
 }
@@ -83,41 +86,48 @@ impl MirrorPlanner<'_> {
         stored: Option<NarInfo>,
         is_trusted: bool,
     ) -> PlannedAction {
+        let methods = self.methods_of(stored.as_ref());
         // Those that have what is wanted come first, in the order of their servers.
-        narinfos.sort_by_key(|found| !self.has_method(&found.narinfo));
+        narinfos.sort_by_key(|found| !has_method(&found.narinfo, &methods));
         match stored {
-            Some(stored) if is_trusted && self.is_current(&stored, &narinfos) => {
+            Some(stored)
+                if is_trusted
+                    && (self.is_repair || self.is_current(&stored, &narinfos, &methods)) =>
+            {
                 PlannedAction::None
             }
             stored => PlannedAction::Copy(Box::new(PlannedCopy {
-                bytes: self.nar_bytes(&narinfos),
+                bytes: self.nar_bytes(&narinfos, &methods),
                 narinfos,
                 stored,
+                methods,
             })),
         }
     }
 
-    /// Whether `narinfo` has a download of the wanted methods.
-    fn has_method(&self, narinfo: &NarInfo) -> bool {
-        let mut downloads = narinfo.downloads().iter();
-        self.methods.is_empty()
-            || downloads.any(|download| {
-                let method = download.compression.as_ref();
-                method.is_ok_and(|method| self.methods.contains(method))
-            })
+    /// The compression methods to copy of an item, of which the mirror has the narinfo `stored`.
+    fn methods_of(&self, stored: Option<&NarInfo>) -> Vec<Compression> {
+        let own = stored.filter(|_| self.is_repair).map(known_methods);
+        let own = own.filter(|own| !own.is_empty());
+        own.unwrap_or_else(|| self.methods.to_vec())
     }
 
     /// Whether the narinfo `stored` says what one of `narinfos` says that are as good as the first: it may be that
     /// only this one leads to a nar.
-    fn is_current(&self, stored: &NarInfo, narinfos: &[ServerNarInfo]) -> bool {
-        let has_method = narinfos
+    fn is_current(
+        &self,
+        stored: &NarInfo,
+        narinfos: &[ServerNarInfo],
+        methods: &[Compression],
+    ) -> bool {
+        let first_has = narinfos
             .first()
-            .is_some_and(|found| self.has_method(&found.narinfo));
+            .is_some_and(|found| has_method(&found.narinfo, methods));
         let mut candidates = narinfos
             .iter()
-            .filter(|found| self.has_method(&found.narinfo) == has_method);
+            .filter(|found| has_method(&found.narinfo, methods) == first_has);
         candidates.any(|ServerNarInfo { narinfo, .. }| {
-            let wanted = wanted_nars(narinfo, self.store_dir.dialect(), self.methods);
+            let wanted = wanted_nars(narinfo, self.store_dir.dialect(), methods);
             let wanted = wanted.unwrap_or_default();
             let added = self
                 .trust
@@ -126,16 +136,22 @@ impl MirrorPlanner<'_> {
         })
     }
 
-    /// Bytes of the nars to copy, as far as the first of `narinfos` says.
-    pub(super) fn nar_bytes(&self, narinfos: &[ServerNarInfo]) -> u64 {
+    /// Bytes of the nars of `methods` to copy, as far as the first of `narinfos` says.
+    pub(super) fn nar_bytes(&self, narinfos: &[ServerNarInfo], methods: &[Compression]) -> u64 {
         let wanted = narinfos.first().and_then(|found| {
             let dialect = self.store_dir.dialect();
-            wanted_nars(&found.narinfo, dialect, self.methods).ok()
+            wanted_nars(&found.narinfo, dialect, methods).ok()
         });
         let sizes = wanted.iter().flatten();
         let sizes = sizes.filter_map(|nar| nar.claims.expected_bytes());
         sizes.fold(0, u64::saturating_add)
     }
+}
+
+/// Whether `narinfo` has a download of one of `methods`, or of any if there are none.
+fn has_method(narinfo: &NarInfo, methods: &[Compression]) -> bool {
+    let mut known = known_methods(narinfo).into_iter();
+    methods.is_empty() || known.any(|method| methods.contains(&method))
 }
 
 impl MirrorTrust {

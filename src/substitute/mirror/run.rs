@@ -44,6 +44,8 @@ pub(crate) struct Mirror<'a> {
     pub(crate) copier: NarCopier,
     /// The compression methods to copy; all if there are none.
     pub(crate) methods: Vec<Compression>,
+    /// Whether items of which the mirror has all nars are left as they are, and others keep the methods that they have.
+    pub(crate) is_repair: bool,
     /// Items whose nars are read although the mirror seems to have them.
     pub(crate) recheck: HashSet<StorePath>,
     /// Nars that are copied at the same time.
@@ -178,6 +180,7 @@ impl Mirror<'_> {
             trust: self.trust,
             store_dir: self.store_dir,
             methods: &self.methods,
+            is_repair: self.is_repair,
             recheck: &self.recheck,
         };
         let mut planned = planner.plan(found)?;
@@ -188,12 +191,13 @@ impl Mirror<'_> {
     /// The names of all nars that may be copied of `items`.
     fn incoming_names(&self, items: &[ItemToCopy]) -> HashSet<IncomingNarName> {
         let mut names = HashSet::new();
-        for narinfo in items.iter().flat_map(|item| &item.copy.narinfos) {
-            let narinfo = &*narinfo.narinfo;
-            let wanted = wanted_nars(narinfo, self.store_dir.dialect(), &self.methods);
-            let wanted = wanted.unwrap_or_default();
-            for nar in &wanted {
-                names.extend(IncomingNarName::new(narinfo.store_path(), &nar.claims));
+        for copy in items.iter().map(|item| &item.copy) {
+            for narinfo in copy.narinfos.iter().map(|narinfo| &*narinfo.narinfo) {
+                let wanted = wanted_nars(narinfo, self.store_dir.dialect(), &copy.methods);
+                let wanted = wanted.unwrap_or_default();
+                for nar in &wanted {
+                    names.extend(IncomingNarName::new(narinfo.store_path(), &nar.claims));
+                }
             }
         }
         names
@@ -298,7 +302,7 @@ impl Mirror<'_> {
         }
         let (narinfo, dialect) = (&*chosen.narinfo, self.store_dir.dialect());
         let stored = copy.stored.as_ref();
-        let wanted = wanted_nars(narinfo, dialect, &self.methods)?;
+        let wanted = wanted_nars(narinfo, dialect, &copy.methods)?;
         let own = stored.map(|stored| named_nars(stored, dialect));
         let edits = storage.store_all(chosen, &wanted, &own.unwrap_or_default())?;
 

@@ -49,6 +49,14 @@ pub(super) fn named_nars(narinfo: &NarInfo, dialect: Dialect) -> Vec<NamedNar> {
     nars.collect()
 }
 
+/// The compression methods of `narinfo`, without unknown ones.
+pub(super) fn known_methods(narinfo: &NarInfo) -> Vec<Compression> {
+    let downloads = narinfo.downloads().iter();
+    downloads
+        .filter_map(|download| download.compression.as_ref().ok().copied())
+        .collect()
+}
+
 /// The nars of `narinfo` that a mirror gets: those of `methods`, or all if there are none; the smallest if
 /// the server has none of `methods`.
 ///

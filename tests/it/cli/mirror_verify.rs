@@ -6,7 +6,7 @@ use std::process::Command;
 use serde_json::{Value, json};
 
 use super::mirror::{contents, mirror, published};
-use crate::support::publisher::{Publisher, command, name};
+use crate::support::publisher::{Publisher, command, file_nar, name};
 use crate::support::sandbox::{Run, run};
 use crate::support::{Sandbox, Server};
 
@@ -98,6 +98,40 @@ fn what_is_missing_or_wrong_is_found_and_fetched_again() {
         assert_eq!(contents(&path), whole, "{file}");
     }
     assert_eq!(json(&["--deep", "--json"], 0), []);
+}
+
+#[test]
+fn what_is_repaired_keeps_its_compression_methods_and_the_rest_is_left_alone() {
+    let sandbox = Sandbox::new();
+    let publisher = Publisher::new(&sandbox, "server", 1);
+    Publisher::trust(&sandbox, &[&publisher]);
+    let publish = |digit: char, references: &str| {
+        let nar = file_nar(digit.to_string().as_bytes());
+        let compressed = zstd::encode_all(&nar[..], 3).unwrap();
+        std::fs::write(publisher.dir.join(format!("{digit}.zst")), compressed).unwrap();
+        let other = format!("URL: {digit}.zst\nCompression: zstd\n");
+        let downloads = format!("{other}URL: {digit}.nar\nCompression: none\n");
+        std::fs::write(publisher.nar(digit), &nar).unwrap();
+        publisher.describe(digit, &nar, nar.len() as u64, references, &downloads)
+    };
+    publish('b', "");
+    let (a, c) = (publish('a', &name('b')), publish('c', ""));
+    for (item, method) in [(&a, "zstd"), (&c, "none")] {
+        let words = ["--closure", item, "--compression", method];
+        mirror(&sandbox, &publisher.url(), &words).exits(0);
+    }
+    let path = sandbox.path("mirror");
+    let whole = contents(&path);
+
+    for damaged in ["a.zst", "c.nar"] {
+        std::fs::write(path.join(damaged), "").unwrap();
+        // The servers have b in another way now, but it needs no repair.
+        let b = std::fs::read_to_string(publisher.narinfo('b')).unwrap();
+        let b = b.replace("URL: b.zst\nCompression: zstd\n", "");
+        std::fs::write(publisher.narinfo('b'), b).unwrap();
+        verify(&sandbox, &publisher.url(), &["--deep", "--repair"]).exits(0);
+        assert!(contents(&path) == whole, "{damaged}");
+    }
 }
 
 #[test]

@@ -49,6 +49,7 @@ pub(crate) fn run(context: &Context, args: &MirrorArgs) -> Result<Exit, CliError
         store_dir: context.settings.store_dir(),
         copier: context.nar_copier(&network),
         methods: args.compression.clone(),
+        is_repair: false,
         recheck: HashSet::new(),
         jobs: context.settings.jobs,
         progress: &*context.progress,

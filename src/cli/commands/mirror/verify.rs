@@ -68,6 +68,7 @@ fn verify(
         store_dir: context.settings.store_dir(),
         copier: context.nar_copier(network),
         methods: Vec::new(),
+        is_repair: true,
         jobs: context.settings.jobs,
         recheck: HashSet::new(),
         progress: &*context.progress,
@@ -87,6 +88,7 @@ fn verify(
     let mut view = VerifiedMirror::new(context, &found);
     let mut exit = Exit::Done;
     if args.repair && !found.findings.is_empty() {
+        // For items that have no narinfo.
         mirror.methods.clone_from(&found.methods);
         match repair(context, args, target, &mut mirror, &verifier, &found) {
             Ok((remaining, repair_exit)) => {
