@@ -43,10 +43,17 @@ impl AwsProfile {
         is_found.then_some(Self(settings))
     }
 
-    /// Adds the settings of `other` that this one does not have.
+    /// Adds the settings of `other` that this one does not have. An access key and its session token belong together: they
+    /// stay those of this one if it has a key, and are those of `other` if not.
     pub(crate) fn add(&mut self, other: Self) {
+        let has_key = ACCESS_KEY.iter().take(2).all(|key| self.get(key).is_some());
+        if !has_key {
+            self.0.retain(|key, _| !ACCESS_KEY.contains(&key.as_str()));
+        }
         for (key, value) in other.0 {
-            self.0.entry(key).or_insert(value);
+            if !has_key || !ACCESS_KEY.contains(&key.as_str()) {
+                self.0.entry(key).or_insert(value);
+            }
         }
     }
 
@@ -56,6 +63,13 @@ impl AwsProfile {
         self.0.get(key).filter(|value| !value.expose().is_empty())
     }
 }
+
+/// An access key, and the session token that it may have.
+const ACCESS_KEY: [&str; 3] = [
+    "aws_access_key_id",
+    "aws_secret_access_key",
+    "aws_session_token",
+];
 
 /// The profile that a section is about.
 fn profile_name(section: &str, kind: AwsFileKind) -> Option<&str> {

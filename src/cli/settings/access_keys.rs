@@ -342,6 +342,50 @@ mod tests {
         (source, warnings)
     }
 
+    #[test]
+    fn an_access_key_is_taken_from_one_place_with_its_session_token() {
+        const PAIR: &str = "aws_access_key_id=A\naws_secret_access_key=s\n";
+        const OTHER_PAIR: &str = "aws_access_key_id=B\naws_secret_access_key=t\n";
+        const TOKEN: &str = "aws_session_token=T\n";
+        let (first_with_token, other_with_token) =
+            (format!("{PAIR}{TOKEN}"), format!("{OTHER_PAIR}{TOKEN}"));
+        let variables = [(KEY_ID, "V"), (SECRET_KEY, "v")];
+        let token_variable = [("AWS_SESSION_TOKEN", "E")];
+        for (credentials, config, variables, expected) in [
+            (PAIR, TOKEN, &[][..], Some(("A", None))),
+            (PAIR, &other_with_token, &[], Some(("A", None))),
+            (&first_with_token, OTHER_PAIR, &[], Some(("A", Some("T")))),
+            (TOKEN, OTHER_PAIR, &[], Some(("B", None))),
+            ("", &other_with_token, &[], Some(("B", Some("T")))),
+            ("aws_access_key_id=A\n", OTHER_PAIR, &[], Some(("B", None))),
+            (
+                "aws_access_key_id=A\n",
+                "aws_secret_access_key=t",
+                &[],
+                None,
+            ),
+            (&first_with_token, "", &variables, Some(("V", None))),
+            (PAIR, "", &token_variable, Some(("A", None))),
+        ] {
+            let dir = tempfile::tempdir().unwrap();
+            let file = dir.path().join("credentials");
+            std::fs::write(&file, format!("[default]\n{credentials}")).unwrap();
+            let file = ("AWS_SHARED_CREDENTIALS_FILE", file.to_str().unwrap());
+            let variables: Vec<_> = variables.iter().copied().chain([file]).collect();
+            let config = format!("[default]\nregion=x\n{config}");
+            let source = found("s3://b?endpoint=http://h", &config, &variables).0;
+            let found = match source.unwrap() {
+                AccessKeySource::Fixed(key) => {
+                    let token = key.session_token.map(|token| token.expose().to_owned());
+                    Some((key.id, token))
+                }
+                _ => None,
+            };
+            let expected = expected.map(|(id, token)| (id.to_owned(), token.map(str::to_owned)));
+            assert_eq!(found, expected, "{credentials:?} {config:?} {variables:?}");
+        }
+    }
+
     /// Where the token service is for a role, with these variables.
     fn token_service_of(role: &str, variables: &[(&'static str, &str)]) -> String {
         let of_role = [(WEB_IDENTITY_TOKEN_FILE, "/t"), ("AWS_ROLE_ARN", role)];
