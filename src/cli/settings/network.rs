@@ -164,12 +164,16 @@ fn is_option(setting: &Option<Setting<Timeout>>) -> bool {
 }
 
 fn proxies(environment: &Environment, findings: &mut SettingsFindings) -> http::Proxies {
-    let [http, https, fallback] = [
-        &["http_proxy"][..],
-        &["https_proxy", "HTTPS_PROXY"],
-        &["all_proxy", "ALL_PROXY"],
-    ]
-    .map(|names| findings.value(proxy(environment, names)).flatten());
+    let [http, https] = [&["http_proxy"][..], &["https_proxy", "HTTPS_PROXY"]]
+        .map(|names| findings.value(proxy(environment, names)).flatten());
+    // Desktops name one here that is not supported (`socks://`), besides those that are used.
+    let fallback = match (&http, &https) {
+        (Some(_), Some(_)) => None,
+        _ => {
+            let named = proxy(environment, &["all_proxy", "ALL_PROXY"]);
+            findings.value(named).flatten()
+        }
+    };
     let no_proxy = environment
         .first_text(&["no_proxy", "NO_PROXY"])
         .map_or("", |(_, text)| text);
@@ -194,13 +198,18 @@ fn proxy(environment: &Environment, names: &[&'static str]) -> Result<Option<Url
 
     // One slash behind a scheme would make the scheme a host, and the rest a path.
     let is_cut_scheme = text.contains(":/") && !text.contains("://");
-    let parsed = Url::parse(&with_scheme).ok().filter(|_| !is_cut_scheme);
-    parsed.map(Some).ok_or_else(|| {
-        let shown = url_without_credentials(text);
-        let advice = percent_advice(&shown);
-        let message = format!("`{shown}` is not the URL of a proxy{advice}");
-        SettingsError::value(&Origin::Environment(name), message)
-    })
+    let parsed = Url::parse(&with_scheme);
+    let parsed = parsed.ok().filter(|url| !is_cut_scheme && url.has_host());
+    let shown = url_without_credentials(text);
+    let advice = match parsed {
+        Some(url) if matches!(url.scheme(), "http" | "https" | "socks5" | "socks5h") => {
+            return Ok(Some(url));
+        }
+        Some(_) => "; supported are http, https, socks5 and socks5h",
+        None => percent_advice(&shown),
+    };
+    let message = format!("`{shown}` is not the URL of a proxy{advice}");
+    Err(SettingsError::value(&Origin::Environment(name), message))
 }
 
 #[cfg(test)]
@@ -260,5 +269,40 @@ mod tests {
             ["ssl-cert-file in /c: /n"]
         );
         assert_eq!(paths([], &none, Dialect::Guix), [""; 0]);
+    }
+
+    /// The proxy for http and that for https, or what is wrong.
+    fn proxies_of<const N: usize>(variables: [(&str, &str); N]) -> Result<[String; 2], String> {
+        let mut findings = SettingsFindings::default();
+        let found = proxies(&Environment::with(variables), &mut findings);
+        let shown = [found.http, found.https].map(|url| url.map_or(String::new(), Into::into));
+        match findings.errors.first() {
+            Some(error) => Err(error.to_string()),
+            None => Ok(shown),
+        }
+    }
+
+    #[test]
+    fn proxies_of_other_kinds_are_refused() {
+        for url in ["socks://h:1", "socks4://h:1", "socks4a://h", "ftp://h"] {
+            for name in ["all_proxy", "ALL_PROXY", "http_proxy", "HTTPS_PROXY"] {
+                let expected = format!(
+                    "{name}: `{url}` is not the URL of a proxy; supported are http, https, socks5 and socks5h"
+                );
+                assert_eq!(proxies_of([(name, url)]), Err(expected));
+            }
+        }
+        assert!(proxies_of([("all_proxy", "socks5:///h")]).is_err());
+    }
+
+    #[test]
+    fn a_proxy_for_all_is_not_looked_at_if_each_scheme_has_its_own() {
+        let (http, https) = (("http_proxy", "h:1"), ("https_proxy", "socks5h://s:2"));
+        let expected = ["http://h:1/", "socks5h://s:2"].map(str::to_owned);
+        assert_eq!(
+            proxies_of([http, https, ("all_proxy", "socks://s:3")]),
+            Ok(expected)
+        );
+        assert!(proxies_of([http, ("all_proxy", "socks://s:3")]).is_err());
     }
 }

@@ -122,18 +122,16 @@ impl Dialer<'_> {
         };
 
         let connected = match proxy.scheme() {
-            "socks5" | "socks5h" => {
-                self.within_timeout(proxy::connect_socks(&mut transport, proxy, self.url))
-                    .await
-            }
             "http" | "https" if self.url.scheme() == "https" => {
                 self.within_timeout(proxy::connect_http(&mut transport, proxy, self.url))
                     .await
             }
             "http" | "https" => Ok(()),
-            other => Err(io::Error::other(format!(
-                "proxies of the kind `{other}` are not supported"
-            ))),
+            // The settings have no proxies of other kinds.
+            _ => {
+                self.within_timeout(proxy::connect_socks(&mut transport, proxy, self.url))
+                    .await
+            }
         };
         connected.map_err(|error| HttpErrorKind::Proxy(Arc::new(error)))?;
         Ok(transport)
