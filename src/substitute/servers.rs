@@ -29,7 +29,8 @@ struct ServerRecord {
     is_unreliable: bool,
     /// How it was unreachable or silent, if it has not delivered since.
     last_outage: Option<Outage>,
-    refuses_ranges: bool,
+    /// Parts of files that it did not give, one after the other.
+    range_refusals: u32,
     failing: Option<Failing>,
     /// It was retried for long enough, and this is how that ended.
     given_up: Option<HttpError>,
@@ -49,6 +50,10 @@ struct Failing {
 
 /// After this time without a request it is unknown whether a server still fails.
 const FAILURE_LASTS: Duration = Duration::from_secs(30);
+
+/// After so many parts of files that a server did not give, none is requested in this run. One may be
+/// refused for its file, which has changed, or is not in the cache of a proxy.
+const RANGE_REFUSALS_MAX: u32 = 3;
 
 /// Between two messages of a kind about one server.
 const REPORT_INTERVAL: Duration = Duration::from_secs(5);
@@ -165,8 +170,20 @@ impl ServerHealth {
     }
 
     /// `server` gives a file whole, and did not give a part of it.
+    pub(crate) fn refused_range(&self, server: ServerIndex) {
+        self.lock().entry(server).or_default().range_refusals += 1;
+    }
+
+    /// `server` gave a part of a file.
+    pub(crate) fn gave_range(&self, server: ServerIndex) {
+        if self.takes_ranges(server) {
+            self.lock().entry(server).or_default().range_refusals = 0;
+        }
+    }
+
+    /// `server` says that it gives no parts of files, or gives wrong ones.
     pub(crate) fn refuses_ranges(&self, server: ServerIndex) {
-        self.lock().entry(server).or_default().refuses_ranges = true;
+        self.lock().entry(server).or_default().range_refusals = RANGE_REFUSALS_MAX;
     }
 
     /// Whether parts of a file may be requested from `server`.
@@ -174,7 +191,7 @@ impl ServerHealth {
     pub(crate) fn takes_ranges(&self, server: ServerIndex) -> bool {
         self.lock()
             .get(&server)
-            .is_none_or(|record| !record.refuses_ranges)
+            .is_none_or(|record| record.range_refusals < RANGE_REFUSALS_MAX)
     }
 
     fn targets(&self) -> MutexGuard<'_, HashSet<Origin>> {

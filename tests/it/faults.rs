@@ -25,6 +25,7 @@ mod polite;
 mod preparing;
 mod processes;
 mod random_faults;
+mod ranges;
 mod read_ahead;
 mod space;
 mod stale;

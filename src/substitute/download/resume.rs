@@ -2,8 +2,8 @@
 //!
 //! Any response other than the requested range, or one that begins before it, is followed by a request
 //! without a range, unless the server asks to wait (`Retry-After`): then the range is requested again
-//! after that time. Only a refusal of the server says that it gives no ranges; an outage does not, and
-//! segments are considered again after it. When several requests for a range failed one after the
+//! after that time. Only a refusal of the server says that it gives no ranges of the file, and several in a
+//! row that it gives none at all; an outage does not, and segments are considered again after it. When several requests for a range failed one after the
 //! other, the file is requested whole, too.
 //!
 //! Segments that fail are started again after the wait; what has arrived of them is kept.
@@ -92,6 +92,7 @@ impl ResumableBody {
         self.repeated = match body.status() {
             BodyStatus::Partial { start, .. } => {
                 self.broken_ranges += 1;
+                self.retries.health().gave_range(self.server);
                 if self.segment_use == SegmentUse::AfterResume {
                     self.segment_use = SegmentUse::Allowed;
                 }
@@ -137,7 +138,7 @@ impl ResumableBody {
         match rest {
             Ok(body) if body.status() == BodyStatus::Full => {
                 if self.is_same_version(&body) {
-                    self.retries.health().refuses_ranges(self.server);
+                    self.note_range_refusal();
                 }
                 Ok(body)
             }
@@ -152,13 +153,19 @@ impl ResumableBody {
 
                 let body = self.client.nar(self.request())?;
                 if is_refusal {
-                    self.retries.health().refuses_ranges(self.server);
+                    self.note_range_refusal();
                 } else {
                     self.segment_use = SegmentUse::AfterResume;
                 }
                 Ok(body)
             }
         }
+    }
+
+    /// The server gives this file whole only.
+    pub(super) fn note_range_refusal(&mut self) {
+        self.segment_use = SegmentUse::Refused;
+        self.retries.health().refused_range(self.server);
     }
 
     /// Whether `body` is, as far as the server says, of the version of the file that has arrived so far.

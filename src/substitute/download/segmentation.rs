@@ -39,10 +39,9 @@ impl ResumableBody {
             FirstSegment::Refused => {
                 tracing::debug!(
                     server = self.retries.server_url(self.server),
-                    "the server does not give parts of files"
+                    "the server does not give parts of the file"
                 );
-                self.segment_use = SegmentUse::Refused;
-                self.retries.health().refuses_ranges(self.server);
+                self.note_range_refusal();
             }
             FirstSegment::Broken => self.segment_use = SegmentUse::AfterResume,
             // The stream is faster.

@@ -56,7 +56,7 @@ pub(super) enum FirstSegment {
     Requested,
     /// It has arrived: the server gives parts of the file.
     Complete,
-    /// The server answered with something else: it does not give parts of files.
+    /// The server answered with something else: it does not give parts of the file.
     Refused,
     /// No answer arrived: the server may be down, which says nothing about parts of files.
     Broken,
