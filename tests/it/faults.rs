@@ -27,6 +27,7 @@ mod processes;
 mod random_faults;
 mod ranges;
 mod read_ahead;
+mod resets;
 mod space;
 mod stale;
 mod sync;
