@@ -19,6 +19,10 @@ use rustix::fs::{renameat, statat, unlinkat};
 use rustix::io::Errno;
 use rustix::process::{Gid, Uid};
 
+mod ownership;
+
+pub(crate) use ownership::Owner;
+
 /// Opens the directory `path`, which is `base` or below it.
 ///
 /// # Errors
@@ -73,8 +77,9 @@ pub(crate) fn make_directory(parent: impl AsFd, name: impl AsRef<Path>) -> rusti
     let name = name.as_ref();
     mkdirat(&parent, name, Mode::from_raw_mode(0o755))?;
     let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-    let directory = openat(parent, name, flags, Mode::empty())?;
-    give_owner_access(&directory)
+    let directory = openat(&parent, name, flags, Mode::empty())?;
+    give_owner_access(&directory)?;
+    adopt(parent, &directory)
 }
 
 /// Gives the owner of `directory` access to it, whatever has its name by now.
@@ -88,6 +93,14 @@ fn give_owner_access(directory: &OwnedFd) -> rustix::io::Result<()> {
     chmodat(CWD, path, found | Mode::RWXU, AtFlags::empty())
 }
 
+/// Gives the owner of `directory` what root has made there, as `entry` is open.
+fn adopt(directory: impl AsFd, entry: &OwnedFd) -> rustix::io::Result<()> {
+    match Owner::of(directory)? {
+        Some(owner) => owner.adopt(entry),
+        None => Ok(()),
+    }
+}
+
 /// Opens the file `name` of `directory` to read and write it, after creating it, for its owner
 /// alone, if it is missing.
 ///
@@ -99,7 +112,9 @@ pub(crate) fn open_or_create_file(
 ) -> io::Result<File> {
     let flags = OFlags::RDWR | OFlags::CREATE | OFlags::NOFOLLOW | OFlags::CLOEXEC;
     let file = openat(directory, name.as_ref(), flags, Mode::RUSR | Mode::WUSR);
-    Ok(File::from(file.map_err(explained)?))
+    let file = file.map_err(explained)?;
+    adopt(directory, &file)?;
+    Ok(File::from(file))
 }
 
 /// Opens the file `name` of `directory` to read and write it.

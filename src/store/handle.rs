@@ -226,11 +226,13 @@ impl Store {
     /// What an earlier attempt left there is removed.
     ///
     /// # Errors
-    /// [`StoreError::Remove`].
+    /// [`StoreError::Remove`], [`StoreError::Read`].
     pub(crate) fn clear_temporary(&self, lock: &ItemLock) -> Result<Destination, StoreError> {
         let name = Layout::temporary_name(lock.item());
         self.remove_entry(&name)?;
-        Ok(self.destination(&name))
+        let path = self.layout.store();
+        let destination = self.destination(&name).for_owner();
+        destination.map_err(on(path, |path, source| StoreError::Read { path, source }))
     }
 
     /// Renames a verified tree to its place in the store, where it replaces what an earlier attempt

@@ -8,8 +8,8 @@ use rustix::fs::XattrFlags;
 use rustix::io::Errno;
 
 use crate::support::listing::{items, links, names, rows, sorted_lines, tree};
-use crate::support::sandbox::run;
-use crate::support::{Fixture, Kind, Sandbox, Server, item};
+use crate::support::sandbox::{Running, run};
+use crate::support::{Fixture, Kind, Reply, Sandbox, Server, item, wait_until};
 
 /// The store and the state directory that a fetch of everything from `url` makes.
 fn fetch_all(sandbox: &Sandbox, kind: Kind, url: &str) {
@@ -314,4 +314,71 @@ fn a_default_acl_does_not_change_the_output() {
         let expected: Vec<_> = expected.iter().filter(is_of_item).cloned().collect();
         assert_eq!(tree(&output, base), expected);
     }
+}
+
+/// Everything below `directory` and itself that does not belong to the user `owner`.
+fn of_others(directory: &Path, owner: u32) -> Vec<String> {
+    let mut others = Vec::new();
+    let mut open = vec![directory.to_owned()];
+    while let Some(path) = open.pop() {
+        let metadata = path.symlink_metadata().unwrap();
+        if (metadata.uid(), metadata.gid()) != (owner, owner) {
+            others.push(path.display().to_string());
+        }
+        if metadata.is_dir() {
+            let entries = std::fs::read_dir(&path).unwrap();
+            open.extend(entries.map(|entry| entry.unwrap().path()));
+        }
+    }
+    others.sort();
+    others
+}
+
+#[test]
+fn what_root_fetches_into_the_store_of_another_user_belongs_to_that_user() {
+    const OWNER: u32 = 4711;
+    if !rustix::process::geteuid().is_root() {
+        return;
+    }
+    let sandbox = Sandbox::new();
+    let url = Kind::Guix.url();
+    run(sandbox.command(Kind::Guix, &url, &["fetch", &item("notes")])).exits(0);
+    // As the daemon of that user has made them; what has several names is one of its files, too.
+    let store = sandbox.store();
+    let state = sandbox.root().join("var/guix");
+    for directory in [&store, &state] {
+        let mut chown = std::process::Command::new("chown");
+        chown.args(["-hR", &format!("{OWNER}:{OWNER}")]);
+        assert!(chown.arg(directory).status().unwrap().success());
+    }
+
+    let server = Server::of(Kind::Guix.directory());
+    let top = item("sample");
+    let stalled = Server::start(|request| {
+        let mut reply = Reply::file(&Kind::Guix.directory(), request);
+        reply.is_silent = request.path.contains("/nar/");
+        reply
+    });
+    let fetch = sandbox.command(Kind::Guix, &stalled.url(), &["fetch", &top]);
+    let mut running = Running::start(fetch, "");
+    assert!(wait_until(|| stalled.requests_for("/nar/") > 0));
+    // What the collector meets beside a running fetch, and after one that was killed.
+    running.kill();
+    assert!(!names(&state.join("temproots")).is_empty());
+    let locks = names(&store);
+    let locks = locks.iter().filter(|name| name.ends_with(".lock"));
+    assert!(locks.count() > 0);
+    let cache = state.join("subst").display().to_string();
+    let of_others = |directory| {
+        let mut others = of_others(directory, OWNER);
+        others.retain(|path| !path.starts_with(&cache));
+        others
+    };
+    assert_eq!(of_others(&store), [""; 0]);
+    assert_eq!(of_others(&state), [""; 0]);
+
+    run(sandbox.command(Kind::Guix, &server.url(), &["fetch", &top])).exits(0);
+    assert_guix_as_expected(&sandbox);
+    assert_eq!(of_others(&store), [""; 0]);
+    assert_eq!(of_others(&state), [""; 0]);
 }

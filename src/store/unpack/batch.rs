@@ -271,7 +271,7 @@ mod tests {
             contents: Contents::Copied(size),
             digest: None,
         };
-        (Arc::new(Tree::new(None)), file)
+        (Arc::new(Tree::new(None, None)), file)
     }
 
     /// The result of the tree; fails when there is none in time.

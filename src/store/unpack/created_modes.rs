@@ -6,13 +6,17 @@
 //! tree are looked at. Once one has arrived as requested, all others of its kind do: they lie
 //! in directories of the same tree, on the same file system. Until then each is looked at, and
 //! corrected.
+//!
+//! What root makes in the store of another user is given to that user.
 
+use std::ffi::CStr;
 use std::io;
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use rustix::fs::Mode;
+use rustix::fs::{Mode, OFlags, openat};
 
+use crate::no_follow::Owner;
 use crate::store::canonical;
 
 /// The mode of a directory, or of a file in no directory of the tree, before it is complete:
@@ -27,9 +31,19 @@ pub(super) struct CreatedModes {
     file: AtomicBool,
     executable: AtomicBool,
     directory: AtomicBool,
+    /// To whom everything is given.
+    owner: Option<Owner>,
 }
 
 impl CreatedModes {
+    /// The same for a tree that is given to `owner`.
+    pub(super) fn owned_by(owner: Option<Owner>) -> Self {
+        Self {
+            owner,
+            ..Self::default()
+        }
+    }
+
     /// Gives a complete file its mode, where it does not have it from its creation, and its times.
     pub(super) fn settle_file(&self, file: &OwnedFd, executable: bool) -> io::Result<()> {
         let kind = if executable {
@@ -37,6 +51,7 @@ impl CreatedModes {
         } else {
             &self.file
         };
+        self.adopt(file)?;
         ensure(kind, file, canonical::file_mode(executable))?;
         Ok(canonical::settle_times(file)?)
     }
@@ -44,7 +59,28 @@ impl CreatedModes {
     /// Gives a directory that was just made [`UNFINISHED_DIRECTORY`], where it does not have it.
     /// What is created in it afterward inherits no ACL from it.
     pub(super) fn adopt_directory(&self, directory: &OwnedFd) -> io::Result<()> {
+        self.adopt(directory)?;
         ensure(&self.directory, directory, UNFINISHED_DIRECTORY)
+    }
+
+    /// Gives a symlink that was just made its times.
+    pub(super) fn settle_symlink(
+        &self,
+        parent: BorrowedFd<'_>,
+        name: &CStr,
+    ) -> rustix::io::Result<()> {
+        if self.owner.is_some() {
+            let flags = OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+            self.adopt(&openat(parent, name, flags, Mode::empty())?)?;
+        }
+        canonical::settle_symlink(parent, name)
+    }
+
+    fn adopt(&self, entry: &OwnedFd) -> rustix::io::Result<()> {
+        match self.owner {
+            Some(owner) => owner.adopt(entry),
+            None => Ok(()),
+        }
     }
 }
 

@@ -9,6 +9,7 @@ use rustix::fs::{Mode, OFlags};
 use rustix::io::Errno;
 
 use crate::format::nar::EntryName;
+use crate::no_follow::Owner;
 use crate::store::directory::{FreeSpace, free_space};
 use crate::store::error::{StoreError, on};
 use crate::store::sync_mode::SyncMode;
@@ -19,6 +20,8 @@ pub(crate) struct Destination {
     pub(super) parent: Arc<OwnedFd>,
     pub(super) parent_path: PathBuf,
     pub(super) name: EntryName,
+    /// To whom the tree is given, if not to the user of this process.
+    pub(super) owner: Option<Owner>,
 }
 
 impl Destination {
@@ -29,7 +32,17 @@ impl Destination {
             parent,
             parent_path,
             name,
+            owner: None,
         }
+    }
+
+    /// The same, for a tree that is given to the owner of the directory, if this process is root's.
+    ///
+    /// # Errors
+    /// The directory cannot be looked at.
+    pub(in crate::store) fn for_owner(self) -> rustix::io::Result<Self> {
+        let owner = Owner::of(&self.parent)?;
+        Ok(Self { owner, ..self })
     }
 
     /// The entry `name` of the same directory.

@@ -3,6 +3,7 @@
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Condvar, Mutex};
 
+use crate::no_follow::Owner;
 use crate::sync::{lock, wait};
 
 use super::created_modes::CreatedModes;
@@ -53,9 +54,9 @@ struct BatchProgress {
 }
 
 impl Tree {
-    pub(super) fn new(deduplication: Option<TreeDeduplication>) -> Self {
+    pub(super) fn new(deduplication: Option<TreeDeduplication>, owner: Option<Owner>) -> Self {
         Self {
-            created_modes: CreatedModes::default(),
+            created_modes: CreatedModes::owned_by(owner),
             deduplication,
             failed: AtomicBool::new(false),
             batches: Mutex::default(),

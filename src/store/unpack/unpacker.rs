@@ -4,7 +4,6 @@ use std::sync::Arc;
 
 use crate::format::nar::{EntryName, NarEvent, NarReader, SymlinkTarget};
 use crate::format::store_path::Dialect;
-use crate::store::canonical;
 use crate::store::deduplicate::Links;
 use crate::store::fingerprint::DEDUPLICATE_MIN_BYTES;
 
@@ -38,7 +37,7 @@ pub(crate) fn unpack<R: Chunks>(
 ) -> Result<Unpacked, UnpackError> {
     let deduplication =
         links.map(|links| TreeDeduplication::new(links, Arc::clone(&destination.parent)));
-    let tree = Arc::new(Tree::new(deduplication));
+    let tree = Arc::new(Tree::new(deduplication, destination.owner));
     let mut guard = TemporaryTree {
         destination,
         remove_on_drop: Arc::default(),
@@ -111,7 +110,7 @@ impl<R: Chunks> Unpacker<'_, R> {
                 }
                 NarEvent::Symlink { name, target } => {
                     let name = name.unwrap_or_else(|| destination.name.clone());
-                    symlink(&parent, &name, &target)?;
+                    self.symlink(&parent, &name, &target)?;
                 }
                 NarEvent::File {
                     name,
@@ -152,15 +151,19 @@ impl<R: Chunks> Unpacker<'_, R> {
         file.write(&self.tree, contents)?;
         directory::release(parent)
     }
-}
 
-fn symlink(
-    parent: &Directory,
-    name: &EntryName,
-    target: &SymlinkTarget,
-) -> Result<(), UnpackError> {
-    rustix::fs::symlinkat(target.as_bytes(), parent.fd(), name.as_bytes())
-        .inspect(|()| parent.note_created())
-        .and_then(|()| canonical::settle_symlink(parent.fd(), &c_name(name)))
-        .map_err(|source| parent.error("making symlink", name, source))
+    fn symlink(
+        &self,
+        parent: &Directory,
+        name: &EntryName,
+        target: &SymlinkTarget,
+    ) -> Result<(), UnpackError> {
+        rustix::fs::symlinkat(target.as_bytes(), parent.fd(), name.as_bytes())
+            .inspect(|()| parent.note_created())
+            .and_then(|()| {
+                let created_modes = &self.tree.created_modes;
+                created_modes.settle_symlink(parent.fd(), &c_name(name))
+            })
+            .map_err(|source| parent.error("making symlink", name, source))
+    }
 }

@@ -57,7 +57,33 @@ read_only_mount() {
         "$PEERS_STATIC_URL" "$(tail -n 1 "$PEERS_TOPS")"
 }
 
+# The daemon is an ordinary user, as on Debian: its collector has to be able to remove what root has fetched, and what a fetch
+# that was killed has left.
+unprivileged_daemon() {
+    client_new "$WORK/client"
+    cp "$PEERS_TOPS" "$WORK/tops"
+    # shellcheck disable=SC2016
+    client_enter "$WORK/client" --bind "$WORK" /subst-work --bind "$PEERS_GUIX_ACL" /etc/guix/acl --env DAEMON_USER=4711 \
+        sh -c 'chown -R 4711:4711 /gnu/store /var/guix
+        exec sh /subst-peers/inside/with-daemon --no-substitutes sh -c "$@"' sh '
+        set -e
+        for seconds in 0.2 0.5 0.8; do
+            timeout --signal=KILL $seconds /subst-work/subst fetch --limit-rate 10M --substitute-urls "$1" - < /subst-work/tops || :
+            guix gc
+        done
+        /subst-work/subst fetch --substitute-urls "$1" - < /subst-work/tops
+        guix gc --verify=contents
+        find /gnu/store /var/guix ! -user 4711 ! -path "/var/guix/subst*" > /subst-work/of-root
+        guix gc' sh "$PEERS_STATIC_URL"
+    expect_equal 'not of the user' "$(cat "$WORK/of-root")" ''
+    local left
+    left=$(find "$WORK/client/store" -mindepth 1 -maxdepth 1 ! -name .links ! -name trash)
+    expect_equal 'left in the store' "$left" ''
+    expect_equal 'left in temproots' "$(find "$WORK/client/var/temproots" -type f 2> /dev/null)" ''
+}
+
 check system-fetch-under-gc under_gc
 check system-nothing-left nothing_left
 check system-beside-daemon beside_daemon
 check system-read-only-mount read_only_mount
+check system-unprivileged-daemon unprivileged_daemon

@@ -1,0 +1,54 @@
+//! To whom belongs what root makes in a directory of another user: to that user.
+//!
+//! The daemon of a store may run as an ordinary user, as Guix's does since version 1.5. Its collector opens the files
+//! of temp roots and the locks to write to them, and makes directories writable before it removes them: one that is
+//! root's ends the collection, each time.
+
+use std::os::fd::AsFd;
+
+use rustix::fs::{AtFlags, FileType, Gid, Uid, chownat, fstat};
+use rustix::io;
+use rustix::process::geteuid;
+
+/// The user whom the kernel names where the owner has no number in this user namespace.
+const OVERFLOW_UID: u32 = 65534;
+
+/// The owner of a directory in which root makes something.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Owner {
+    user: Uid,
+    group: Gid,
+}
+
+impl Owner {
+    /// Who owns `directory`, if this process is root's and that is another user.
+    ///
+    /// # Errors
+    /// Those of `fstat`.
+    pub(crate) fn of(directory: impl AsFd) -> io::Result<Option<Self>> {
+        if !geteuid().is_root() {
+            return Ok(None);
+        }
+        let stat = fstat(directory)?;
+        let is_another = !matches!(stat.st_uid, 0 | OVERFLOW_UID);
+        Ok(is_another.then(|| Self {
+            user: Uid::from_raw(stat.st_uid),
+            group: Gid::from_raw(stat.st_gid),
+        }))
+    }
+
+    /// Gives what `entry` is open as to this user, if it is root's. What has several names may be anything: the user
+    /// may have made a hard link to a file elsewhere.
+    ///
+    /// # Errors
+    /// Those of the system calls.
+    pub(crate) fn adopt(self, entry: impl AsFd) -> io::Result<()> {
+        let stat = fstat(&entry)?;
+        let is_directory = FileType::from_raw_mode(stat.st_mode).is_dir();
+        if stat.st_uid != 0 || !(is_directory || stat.st_nlink == 1) {
+            return Ok(());
+        }
+        let (user, group) = (Some(self.user), Some(self.group));
+        chownat(entry, c"", user, group, AtFlags::EMPTY_PATH)
+    }
+}
