@@ -292,15 +292,10 @@ impl CliError {
         }
     }
 
-    /// Whether it only means that the reader of the output has ended, as in `subst ... | head`.
+    /// Whether it only means that guix-daemon has ended.
     #[must_use]
-    pub(crate) fn is_broken_pipe(&self) -> bool {
-        match self {
-            Self::Output(error) | Self::Serve(ServeError::Reply(error)) => {
-                error.kind() == io::ErrorKind::BrokenPipe
-            }
-            _ => false,
-        }
+    pub(crate) fn is_daemon_gone(&self) -> bool {
+        matches!(self, Self::Serve(ServeError::Reply(error)) if error.kind() == io::ErrorKind::BrokenPipe)
     }
 }
 

@@ -84,7 +84,7 @@ impl Output {
     /// One line of data, visible at once.
     ///
     /// # Errors
-    /// The reader has closed its end, or the disk is full.
+    /// The output is a file, and the disk is full.
     pub(crate) fn line(&self, text: &str) -> io::Result<()> {
         write_data(|stdout| writeln!(stdout, "{text}"))
     }
@@ -212,18 +212,23 @@ impl Output {
 /// Columns of a terminal that does not report its width.
 const USUAL_WIDTH: usize = 80;
 
-/// Has `write` write data to standard output, visible at once.
+/// Has `write` write data to standard output, visible at once. A reader that has ended, as in `subst ... | head`,
+/// wants no more of it; the rest of the run matters all the same.
 fn write_data(
     write: impl FnOnce(&mut BufWriter<io::StdoutLock<'_>>) -> io::Result<()>,
 ) -> io::Result<()> {
     let stdout = io::stdout();
     let is_terminal = stdout.is_terminal();
     let mut writer = BufWriter::new(stdout.lock());
-    if is_terminal {
-        return live_lines::while_hidden(|| write(&mut writer).and_then(|()| writer.flush()));
+    let written = if is_terminal {
+        live_lines::while_hidden(|| write(&mut writer).and_then(|()| writer.flush()))
+    } else {
+        write(&mut writer).and_then(|()| writer.flush())
+    };
+    match written {
+        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
+        written => written,
     }
-    write(&mut writer)?;
-    writer.flush()
 }
 
 /// An event on standard error, with the fields that `data` has.

@@ -81,7 +81,6 @@ fn execute(cli: &Cli, arguments: &[OsString], environment: &Environment) -> Exit
     if let Some(done) = carry_out_without_settings(cli, environment, &early_output) {
         return match done {
             Ok(exit) => exit,
-            Err(error) if error.is_broken_pipe() => Exit::Done,
             Err(error) => fail(&early_output, &error, None),
         };
     }
@@ -104,7 +103,7 @@ fn execute(cli: &Cli, arguments: &[OsString], environment: &Environment) -> Exit
 
     match carry_out(&mut context, &cli.command, inherited) {
         Ok(exit) => exit,
-        Err(error) if error.is_broken_pipe() => Exit::Done,
+        Err(error) if error.is_daemon_gone() => Exit::Done,
         Err(error) => {
             let hint = guess(&error, &context).or_else(|| error.hint(&context.settings.advice()));
             fail(&context.output, &error, hint.as_deref())

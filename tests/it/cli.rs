@@ -9,6 +9,7 @@ use crate::support::{Fixture, Kind, Reply, Sandbox, Server, item};
 mod authorize;
 mod buckets;
 mod challenge;
+mod closed_output;
 mod commands;
 mod completion;
 mod config;

@@ -63,7 +63,7 @@ pub(crate) fn run(context: &mut Context, args: &QueryArgs) -> Result<Exit, CliEr
         is_report_needed.then(|| make_report(context, &findings, &network, args.probe_nars));
 
     // First of all: the result is not lost when a file cannot be written, nor the files when the
-    // reader of the output has ended.
+    // output cannot be written.
     let shown_report = report.as_ref().filter(|_| args.cache_miss_report);
     let printed = print(context, &findings, &summary, shown_report);
     if let Some(report) = &report {
