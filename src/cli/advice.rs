@@ -213,6 +213,16 @@ impl Advice {
         }
     }
 
+    /// Whether `path` belongs to the store: to its root, or to its configuration.
+    #[must_use]
+    pub(crate) fn is_of_store(&self, path: &Path) -> bool {
+        let directories = [self.nix_conf.parent(), self.invocation.root.as_deref()];
+        directories
+            .iter()
+            .flatten()
+            .any(|directory| path.starts_with(directory))
+    }
+
     /// How to get the right to write to the store.
     #[must_use]
     pub(crate) fn privileges(&self) -> String {

@@ -285,7 +285,9 @@ impl CliError {
             Self::Sandbox(_) => Some("--sandbox auto runs without it".into()),
             Self::ItemArgument(error) => Some(error.hint(advice)),
             Self::Program(error) => error.hint(advice),
-            Self::File { source, .. } if source.kind() == io::ErrorKind::PermissionDenied => {
+            Self::File { path, source, .. }
+                if source.kind() == io::ErrorKind::PermissionDenied && advice.is_of_store(path) =>
+            {
                 Some(advice.privileges())
             }
             _ => None,
@@ -307,11 +309,11 @@ mod tests {
     use super::*;
 
     #[test]
-    fn output_that_cannot_be_written_has_no_hint_about_stores() {
+    fn files_that_are_not_of_the_store_have_no_hint_about_it() {
         let advice = Advice {
             invocation: Invocation::default(),
             dialect: Dialect::Guix,
-            nix_conf: PathBuf::new(),
+            nix_conf: "/etc/guix/nix.conf".into(),
             has_nix_keys: false,
             offline: false,
             refresh: false,
@@ -320,6 +322,8 @@ mod tests {
 
         let error = CliError::output_file("write", "/etc/m.prom")(denied());
         assert_eq!(error.to_string(), "cannot write /etc/m.prom");
+        assert_eq!(error.hint(&advice), None);
+        let error = CliError::file("read", "/home/me/items")(denied());
         assert_eq!(error.hint(&advice), None);
         assert!(
             CliError::file("write", "/etc/guix/acl")(denied())

@@ -2,7 +2,8 @@
 //!
 //! Lines count in their order: a setting replaces what was set before, one with `extra-` adds to it.
 //! `include FILE` reads another file at that place, relative to the file it is in, and `!include` one
-//! that may be missing. Other settings and invalid lines are skipped.
+//! that may be missing. Neither reads what this user may not, such as a file of tokens for root, as in Nix.
+//! Other settings and invalid lines are skipped.
 
 use std::io;
 use std::path::{Path, PathBuf};
@@ -68,7 +69,7 @@ pub(crate) fn read(places: &NixConfPlaces, root: Option<&Path>) -> Result<NixCon
         conf: NixConf::default(),
     };
     for file in [&places.system].into_iter().chain(&places.user) {
-        reader.read_file(file, IfMissing::Ignore, DEPTH_MAX)?;
+        reader.read_file(file, FileReason::UsualPlace, DEPTH_MAX)?;
     }
     if let Some(text) = &places.variable {
         reader.read_text(text, Path::new(env::NIX_CONFIG), DEPTH_MAX)?;
@@ -82,10 +83,29 @@ pub(crate) fn read(places: &NixConfPlaces, root: Option<&Path>) -> Result<NixCon
     Ok(conf)
 }
 
+/// Why a file is read.
 #[derive(Clone, Copy, PartialEq, Eq)]
-enum IfMissing {
-    Ignore,
-    Fail,
+enum FileReason {
+    /// It is at a usual place.
+    UsualPlace,
+    /// `include` names it.
+    Include,
+    /// `!include` names it.
+    OptionalInclude,
+}
+
+impl FileReason {
+    /// Whether the file `path` is skipped, which could not be read.
+    fn may_skip(self, path: &Path, error: &io::Error) -> bool {
+        match error.kind() {
+            io::ErrorKind::NotFound | io::ErrorKind::NotADirectory => self != Self::Include,
+            // A directory on its path may be closed to the user, such as the home of another one.
+            io::ErrorKind::PermissionDenied => {
+                self != Self::UsualPlace || path.symlink_metadata().is_err()
+            }
+            _ => false,
+        }
+    }
 }
 
 struct NixConfReader<'a> {
@@ -97,7 +117,7 @@ impl NixConfReader<'_> {
     fn read_file(
         &mut self,
         path: &Path,
-        if_missing: IfMissing,
+        reason: FileReason,
         depth_left: usize,
     ) -> Result<(), CliError> {
         let Some(depth_left) = depth_left.checked_sub(1) else {
@@ -107,9 +127,7 @@ impl NixConfReader<'_> {
 
         let text = match std::fs::read(path) {
             Ok(text) => text,
-            Err(error) if if_missing == IfMissing::Ignore && is_absent(path, &error) => {
-                return Ok(());
-            }
+            Err(error) if reason.may_skip(path, &error) => return Ok(()),
             Err(error) => return Err(CliError::file("read", path)(error)),
         };
 
@@ -129,10 +147,14 @@ impl NixConfReader<'_> {
             let words: Vec<&str> = line.split_whitespace().collect();
             match words[..] {
                 ["include", file] => {
-                    self.read_file(&beside(place, file), IfMissing::Fail, depth_left)?;
+                    self.read_file(&beside(place, file), FileReason::Include, depth_left)?;
                 }
                 ["!include", file] => {
-                    self.read_file(&beside(place, file), IfMissing::Ignore, depth_left)?;
+                    self.read_file(
+                        &beside(place, file),
+                        FileReason::OptionalInclude,
+                        depth_left,
+                    )?;
                 }
                 _ => {
                     if let Some((name, value)) = line.split_once('=') {
@@ -189,16 +211,6 @@ fn default_keys() -> Vec<NixConfKeys> {
         place: "the default".to_owned(),
         list: OFFICIAL_KEY.to_owned(),
     }]
-}
-
-/// Whether there is no file `path` as far as this user can see: a directory on its path may be closed
-/// to the user, such as the home of another one.
-fn is_absent(path: &Path, error: &io::Error) -> bool {
-    match error.kind() {
-        io::ErrorKind::NotFound | io::ErrorKind::NotADirectory => true,
-        io::ErrorKind::PermissionDenied => path.symlink_metadata().is_err(),
-        _ => false,
-    }
 }
 
 fn beside(path: &Path, included: &str) -> PathBuf {

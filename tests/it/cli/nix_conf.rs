@@ -1,5 +1,8 @@
 //! The keys of nix.conf, from all the places where Nix looks for it.
 
+use std::fs::Permissions;
+use std::os::unix::fs::PermissionsExt as _;
+use std::path::Path;
 use std::process::Command;
 
 use crate::support::sandbox::run;
@@ -73,6 +76,24 @@ fn as_ordinary_user(sandbox: &Sandbox, command: &mut Command) {
     chown.args(["-R", &owner]).arg(sandbox.path(""));
     assert!(chown.status().unwrap().success());
     command.uid(NOBODY).gid(NOBODY);
+}
+
+#[test]
+fn included_files_that_this_user_may_not_read_are_skipped() {
+    let (sandbox, key) = (Sandbox::new(), key());
+    let trusted =
+        format!("!include tokens.conf\ninclude tokens.conf\ntrusted-public-keys = {key}\n");
+    let mut command = fetch(&sandbox, &trusted);
+    let tokens = sandbox.write_config("root/etc/nix/tokens.conf", "access-tokens = x\n");
+    as_ordinary_user(&sandbox, &mut command);
+    close(&tokens);
+    let ended = run(command).exits(0);
+    assert!(!ended.stderr.contains("tokens.conf"), "{}", ended.stderr);
+}
+
+/// Lets nobody but root read `file`.
+fn close(file: &Path) {
+    std::fs::set_permissions(file, Permissions::from_mode(0o000)).unwrap();
 }
 
 #[test]
