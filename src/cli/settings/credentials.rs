@@ -215,11 +215,19 @@ fn read_netrc(
 ) -> Result<Vec<Netrc>, SettingsError> {
     if let Some(setting) = &chosen.netrc_file {
         let path = &setting.value;
-        let text = read_secret(path).map_err(|error| {
-            let message = format!("cannot read {}: {error}", shown_path(path));
-            SettingsError::value(&setting.origin, message)
-        })?;
-        return Ok(vec![Netrc::parse(text.expose())]);
+        return match read_secret(path) {
+            Ok(text) => Ok(vec![Netrc::parse(text.expose())]),
+            Err(error) => {
+                let message = format!("cannot read {}: {error}", shown_path(path));
+                let fault = SettingsError::value(&setting.origin, message);
+                let is_in_file = matches!(setting.origin, Origin::File { .. });
+                if error.kind() != io::ErrorKind::PermissionDenied || !is_in_file {
+                    return Err(fault);
+                }
+                warnings.push(fault.to_string());
+                Ok(Vec::new())
+            }
+        };
     }
 
     let of_nix = (layout.store_dir().dialect() == Dialect::Nix).then(|| {

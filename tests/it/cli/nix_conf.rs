@@ -6,7 +6,7 @@ use std::path::Path;
 use std::process::Command;
 
 use crate::support::sandbox::run;
-use crate::support::{Kind, Sandbox};
+use crate::support::{Kind, Sandbox, item};
 
 const KIND: Kind = Kind::NixXz;
 
@@ -89,6 +89,33 @@ fn included_files_that_this_user_may_not_read_are_skipped() {
     close(&tokens);
     let ended = run(command).exits(0);
     assert!(!ended.stderr.contains("tokens.conf"), "{}", ended.stderr);
+}
+
+#[test]
+fn a_netrc_of_the_settings_that_this_user_may_not_read_is_left_out() {
+    let sandbox = Sandbox::new();
+    let netrc = sandbox.write_config("netrc", "machine a login b password c\n");
+    sandbox.write_config("config.toml", &format!("netrc-file = {netrc:?}\n"));
+    let run_with = |option: bool| {
+        let mut command =
+            sandbox.bare(&["query", "--substitute-urls", &Kind::Guix.url(), "--root"]);
+        command.arg(sandbox.root()).arg(item("tools"));
+        if option {
+            command.arg("--netrc-file").arg(&netrc);
+        }
+        as_ordinary_user(&sandbox, &mut command);
+        close(&netrc);
+        run(command)
+    };
+    let shown = netrc.display().to_string();
+    let left_out = run_with(false);
+    assert!(
+        [0, 3].contains(&left_out.code.unwrap()),
+        "{}",
+        left_out.stderr
+    );
+    left_out.says("warning: ").says(&shown);
+    run_with(true).exits(2).says(&shown);
 }
 
 /// Lets nobody but root read `file`.
