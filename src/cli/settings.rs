@@ -17,6 +17,7 @@ mod network;
 mod option_group;
 mod options;
 mod origin;
+mod path;
 mod quantity;
 mod rate;
 mod retries;

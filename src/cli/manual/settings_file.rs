@@ -53,7 +53,8 @@ pub(super) fn page() -> ManualPage {
     page.text(
         "A list is an array, or a text separated by blanks. A duration is a text with a unit \
          (`300ms`, `5s`, `2m`, `1h`), or a number of seconds. A size is a text with a binary unit \
-         (`500K`, `5M`, `2G`), or a number of bytes. A switch is `true` or `false`. An unknown name \
+         (`500K`, `5M`, `2G`), or a number of bytes. A switch is `true` or `false`. A path is \
+         relative to the directory of the file, and `~/` at its beginning is the home directory. An unknown name \
          or an invalid value is an error. `subst config check` reports all errors, and `subst config \
          show` shows where each setting was set.",
     );
@@ -71,8 +72,7 @@ pub(super) fn page() -> ManualPage {
     page.section("[[server]] TABLES");
     page.text(
         "Each of these tables is about one server, and everything below its URL. It does not add the \
-         server to `substitute-urls`. The names of files are relative to the settings file. The \
-         user's tables replace the system's.",
+         server to `substitute-urls`. The user's tables replace the system's.",
     );
     for (name, help) in SERVER_TABLE_HELP {
         page.term(vec![bold(*name)]);

@@ -172,7 +172,7 @@ struct TableFiles<'a> {
 }
 
 impl TableFiles<'_> {
-    /// The file that `setting` names, relative to the settings file, and its content. `None` if it
+    /// The file that `setting` names, and its content. `None` if it
     /// names none, or one that this user may not read.
     fn read(
         &mut self,
@@ -180,22 +180,16 @@ impl TableFiles<'_> {
         path: Option<&Path>,
     ) -> Result<Option<(PathBuf, Secret)>, SettingsError> {
         let Some(path) = path else { return Ok(None) };
-        let path = match self.origin {
-            Origin::File { path: settings, .. } => {
-                settings.parent().unwrap_or(Path::new("")).join(path)
-            }
-            _ => path.to_owned(),
-        };
-        match read_secret(&path) {
-            Ok(text) => Ok(Some((path, text))),
+        match read_secret(path) {
+            Ok(text) => Ok(Some((path.to_owned(), text))),
             Err(error) if error.kind() == io::ErrorKind::PermissionDenied => {
-                let (url, path) = (self.url, shown_path(&path));
+                let (url, path) = (self.url, shown_path(path));
                 self.warnings.push(format!(
                     "the {setting} of {url} is not used: this user may not read {path}"
                 ));
                 Ok(None)
             }
-            Err(error) => Err(self.error(setting, &path, &error.to_string())),
+            Err(error) => Err(self.error(setting, path, &error.to_string())),
         }
     }
 

@@ -26,7 +26,7 @@ pub(super) fn load(
         .map(Path::to_owned)
         .or_else(|| environment.path(env::SUBST_CONFIG));
     if let Some(path) = named {
-        return read_file(path, SettingsPlace::Named, findings);
+        return read_file(path, SettingsPlace::Named, environment, findings);
     }
 
     let user = environment
@@ -36,7 +36,7 @@ pub(super) fn load(
     user.into_iter()
         .chain([system])
         .fold(SettingsLayer::default(), |layer, (path, place)| {
-            layer.or(read_file(path, place, findings))
+            layer.or(read_file(path, place, environment, findings))
         })
 }
 
@@ -65,6 +65,7 @@ impl SettingsPlace {
 fn read_file(
     path: PathBuf,
     place: SettingsPlace,
+    environment: &Environment,
     findings: &mut SettingsFindings,
 ) -> SettingsLayer {
     let (layer, state) = if place != SettingsPlace::Named && is_absent(&path, place) {
@@ -76,7 +77,7 @@ fn read_file(
         }
         (None, SettingsFileState::Ignored)
     } else {
-        match read(&path, findings) {
+        match read(&path, environment, findings) {
             Ok(layer) => (Some(layer), SettingsFileState::Read),
             Err(error) => {
                 findings.add_error(error);
@@ -138,13 +139,18 @@ fn has_policy(path: &Path) -> bool {
 
 const POLICY_KEYS: [&str; 2] = ["trust", "need-signatures"];
 
-fn read(path: &Path, findings: &mut SettingsFindings) -> Result<SettingsLayer, SettingsError> {
+fn read(
+    path: &Path,
+    environment: &Environment,
+    findings: &mut SettingsFindings,
+) -> Result<SettingsLayer, SettingsError> {
     let text = std::fs::read(path).map_err(|source| SettingsError::Read {
         path: path.to_owned(),
         target: dangling_target(path),
         source,
     })?;
-    let file = FileTable::parse(path, &text)?;
+    let mut file = FileTable::parse(path, &text)?;
+    file.home = environment.path("HOME");
     Ok(SettingsLayer::from_file(file, findings))
 }
 
@@ -168,7 +174,7 @@ mod tests {
     #[track_caller]
     fn settings(text: &str) -> SettingsLayer {
         let mut findings = SettingsFindings::default();
-        let layer = read(file(text).path(), &mut findings).unwrap();
+        let layer = read(file(text).path(), &Environment::default(), &mut findings).unwrap();
         assert!(findings.errors.is_empty(), "{findings:?}");
         layer
     }
@@ -176,7 +182,7 @@ mod tests {
     /// The errors in a file with this text, without its name.
     fn errors(text: &str) -> Vec<String> {
         let (file, mut findings) = (file(text), SettingsFindings::default());
-        if let Err(error) = read(file.path(), &mut findings) {
+        if let Err(error) = read(file.path(), &Environment::default(), &mut findings) {
             findings.add_error(error);
         }
         let errors = findings.errors.iter().map(ToString::to_string);
@@ -263,7 +269,12 @@ mod tests {
     fn text_that_is_not_utf_8_is_an_error_that_names_the_place() {
         let file = tempfile::NamedTempFile::new().unwrap();
         std::fs::write(file.path(), b"jobs = 2\nroot = \"\xff\"\n").unwrap();
-        let error = read(file.path(), &mut SettingsFindings::default()).unwrap_err();
+        let error = read(
+            file.path(),
+            &Environment::default(),
+            &mut SettingsFindings::default(),
+        )
+        .unwrap_err();
         let expected = format!(
             "{}:2:9: invalid TOML: the text is not UTF-8",
             file.path().display()

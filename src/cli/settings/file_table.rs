@@ -14,6 +14,8 @@ use super::origin::Origin;
 /// The settings in a file that were not taken yet.
 pub(super) struct FileTable {
     path: PathBuf,
+    /// The home directory of this user, if there is one.
+    pub(super) home: Option<PathBuf>,
     settings: BTreeMap<String, FileSetting>,
 }
 
@@ -55,6 +57,7 @@ impl FileTable {
         });
         Ok(Self {
             path: path.to_owned(),
+            home: None,
             settings: settings.collect(),
         })
     }
@@ -64,6 +67,14 @@ impl FileTable {
         let FileSetting { line, value } = self.settings.remove(key)?;
         let path = self.path.clone();
         Some((value, Origin::File { path, line, key }))
+    }
+
+    /// The path that `written` in the file means: below the home for `~/`, else relative to the file.
+    pub(super) fn resolved(&self, written: &Path) -> PathBuf {
+        match (written.strip_prefix("~"), &self.home) {
+            (Ok(below), Some(home)) => home.join(below),
+            _ => self.path.parent().unwrap_or(Path::new("")).join(written),
+        }
     }
 
     /// An error for each setting that was not taken: a misspelled setting that is ignored is worse than

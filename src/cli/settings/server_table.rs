@@ -8,6 +8,7 @@ use serde::Deserialize;
 use crate::format::credentials::without_credentials;
 use crate::format::server_url::ServerUrl;
 
+use super::file_table::FileTable;
 use super::table_names;
 use super::value::{RetryCount, SettingValue, Timeout, invalid};
 
@@ -119,6 +120,21 @@ impl SettingValue for Vec<ServerTable> {
         } else {
             Err(faults.join("; "))
         }
+    }
+
+    fn resolved(mut self, file: &FileTable) -> Self {
+        for table in &mut self {
+            let paths = [
+                &mut table.token_file,
+                &mut table.header_file,
+                &mut table.client_cert_file,
+                &mut table.client_key_file,
+            ];
+            for path in paths.into_iter().flatten() {
+                *path = file.resolved(path);
+            }
+        }
+        self
     }
 }
 

@@ -349,7 +349,11 @@ fn from_toml<T: SettingValue>(
     let taken = file.take(key);
     let setting = taken.map(|(value, origin)| {
         let is_allowed = T::MAY_BE_EMPTY || !value.as_str().is_some_and(is_blank);
-        checked(is_allowed, || T::from_toml(value), origin)
+        checked(
+            is_allowed,
+            || T::from_toml(value).map(|value| value.resolved(file)),
+            origin,
+        )
     });
     setting.transpose()
 }

@@ -5,7 +5,6 @@
 
 use std::ffi::OsStr;
 use std::fmt;
-use std::path::PathBuf;
 use std::time::Duration;
 
 use serde::Deserialize;
@@ -13,6 +12,7 @@ use serde::Deserialize;
 use crate::format::credentials::without_credentials;
 use crate::store::SyncMode;
 
+use super::file_table::FileTable;
 use super::quantity;
 
 /// How the option of a setting is written.
@@ -59,6 +59,11 @@ pub(super) trait SettingValue: Sized {
             other => Err(invalid(&other.to_string(), "a string")),
         }
     }
+
+    /// The value with its paths as `file` means them.
+    fn resolved(self, _file: &FileTable) -> Self {
+        self
+    }
 }
 
 pub(super) fn invalid(text: &str, expected: &str) -> String {
@@ -83,16 +88,6 @@ pub(super) fn out_of_range(text: &str, end: &str, limit: impl fmt::Display) -> S
 impl SettingValue for String {
     fn from_text(text: &str) -> Result<Self, String> {
         Ok(text.to_owned())
-    }
-}
-
-impl SettingValue for PathBuf {
-    fn from_text(text: &str) -> Result<Self, String> {
-        Ok(text.into())
-    }
-
-    fn from_os_text(text: &OsStr) -> Result<Self, String> {
-        Ok(text.into())
     }
 }
 

@@ -30,7 +30,11 @@ fn a_failure_is_the_same_when_nobody_reads_the_output() {
     for (url, arguments, code) in [
         (&*url, &["query", &tools, NOTHING] as &[&str], 1),
         (&url, &["fetch", "--dry-run", &tools, NOTHING], 1),
-        (&url, &["mirror", "--to", &mirror, &tools, NOTHING], 1),
+        (
+            &url,
+            &["mirror", "--to", &mirror, "--closure", &tools, NOTHING],
+            1,
+        ),
         (&url, &["verify"], 3),
         (UNREACHABLE, &["servers"], 4),
     ] {

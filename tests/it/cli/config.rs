@@ -275,3 +275,24 @@ fn an_empty_option_is_an_error_and_an_empty_variable_is_not_set() {
         assert_eq!(setting(&json, name)["origin"]["kind"], "default", "{name}");
     }
 }
+
+#[test]
+fn paths_of_a_settings_file_are_relative_to_it_or_to_the_home() {
+    let sandbox = Sandbox::new();
+    sandbox.write_config("conf/netrc", "machine a login b password c\n");
+    let text = "root = \"~/store\"\nacl = \"../acl\"\nnetrc-file = \"netrc\"\n";
+    let file = sandbox.write_config("conf/subst.toml", text);
+    let variables = [("SUBST_CONFIG", file.to_str().unwrap())];
+    config(&sandbox, &["check"], &variables).exits(0);
+    let json = config(&sandbox, &["show", "--json"], &variables)
+        .exits(0)
+        .json();
+    for (name, path) in [
+        ("root", "home/store"),
+        ("acl", "conf/../acl"),
+        ("netrc-file", "conf/netrc"),
+    ] {
+        let expected = sandbox.path(path).display().to_string();
+        assert_eq!(setting(&json, name)["value"], *expected, "{name}");
+    }
+}
