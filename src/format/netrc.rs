@@ -56,18 +56,23 @@ impl Netrc {
         Self(entries)
     }
 
-    /// The entry for `host`: the first one that names it, or else the default one.
+    /// The entry for `host`: the first one that names it, or else the default one. If there is a `login`, only
+    /// entries with it count.
     #[must_use]
-    pub(crate) fn entry(&self, host: &str, default: DefaultEntry) -> Option<&NetrcEntry> {
-        let mut entries = self.0.iter();
-        let named = entries.find(|entry| {
+    pub(crate) fn entry(
+        &self,
+        host: &str,
+        login: &str,
+        default: DefaultEntry,
+    ) -> Option<&NetrcEntry> {
+        let of_login = self.0.iter();
+        let mut of_login = of_login.filter(|entry| login.is_empty() || entry.login == login);
+        let named = of_login.clone().find(|entry| {
             let machine = entry.machine.as_deref();
             machine.is_some_and(|machine| machine.eq_ignore_ascii_case(host))
         });
-        let default = self
-            .0
-            .iter()
-            .find(|entry| entry.machine.is_none() && default == DefaultEntry::Used);
+        let default =
+            of_login.find(|entry| entry.machine.is_none() && default == DefaultEntry::Used);
         named.or(default)
     }
 }
@@ -142,7 +147,7 @@ mod tests {
 
     fn found(text: &str, host: &str) -> Option<(String, String)> {
         let netrc = Netrc::parse(text);
-        let entry = netrc.entry(host, DefaultEntry::Used)?;
+        let entry = netrc.entry(host, "", DefaultEntry::Used)?;
         Some((entry.login.clone(), entry.password.expose().to_owned()))
     }
 
@@ -163,8 +168,16 @@ mod tests {
             assert_eq!(found(text, host), expected, "{host}");
         }
         let netrc = Netrc::parse(text);
-        assert!(netrc.entry("d.example", DefaultEntry::Ignored).is_none());
-        assert!(netrc.entry("A.EXAMPLE", DefaultEntry::Ignored).is_some());
+        assert!(
+            netrc
+                .entry("d.example", "", DefaultEntry::Ignored)
+                .is_none()
+        );
+        assert!(
+            netrc
+                .entry("A.EXAMPLE", "", DefaultEntry::Ignored)
+                .is_some()
+        );
     }
 
     #[test]

@@ -79,8 +79,9 @@ impl Credentials {
     /// for its server. Of two fields with one name, that of the server with the longer URL counts.
     pub(crate) fn fields(&self, url: &Url) -> HeaderMap {
         let mut fields = HeaderMap::new();
-        if let Some(basic) = basic_credentials(url) {
-            fields.insert(AUTHORIZATION, basic);
+        let basic = basic_credentials(url);
+        if let (Some(basic), Some(_)) = (&basic, url.password()) {
+            fields.insert(AUTHORIZATION, basic.clone());
         }
         for (_, server) in self.servers_of(url) {
             for (name, value) in &server.fields {
@@ -88,6 +89,10 @@ impl Credentials {
                     fields.insert(name, value.clone());
                 }
             }
+        }
+        // The password of a user name without one is among what is for the server, if there is one.
+        if let Some(basic) = basic {
+            fields.entry(AUTHORIZATION).or_insert(basic);
         }
         fields
     }
@@ -187,10 +192,16 @@ impl ServerCredentials {
         self.add_field(AUTHORIZATION.as_str(), &value)
     }
 
-    /// Adds a user name and a password, as `Authorization: Basic`.
+    /// Adds a user name and a password, as `Authorization: Basic`. They replace a user name without a
+    /// password in the URL of the server.
     pub(crate) fn add_password(&mut self, user: &str, password: &Secret) {
         let value = basic(user.as_bytes(), password.expose().as_bytes());
-        self.fields.entry(AUTHORIZATION).or_insert(value);
+        let url = self.server.base();
+        if url.password().is_none() && !url.username().is_empty() {
+            self.fields.insert(AUTHORIZATION, value);
+        } else {
+            self.fields.entry(AUTHORIZATION).or_insert(value);
+        }
     }
 
     /// Sets what signs the requests for the bucket that the server is.

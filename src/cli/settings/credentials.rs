@@ -14,6 +14,8 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use percent_encoding::percent_decode_str;
+
 use crate::cli::env::Environment;
 use crate::cli::nix_conf::NixConf;
 use crate::cli::output::shown_path;
@@ -327,7 +329,7 @@ fn bucket_signer(
     )))
 }
 
-/// Adds the password for the host of `server`, if netrc has one.
+/// Adds the password for the host of `server` and the user name in its URL, if netrc has one.
 fn add_password(
     credentials: &mut ServerCredentials,
     server: &ServerUrl,
@@ -341,7 +343,11 @@ fn add_password(
     } else {
         DefaultEntry::Used
     };
-    if let Some(entry) = netrc.iter().find_map(|netrc| netrc.entry(host, default)) {
+    let login = percent_decode_str(server.base().username()).decode_utf8_lossy();
+    let mut found = netrc
+        .iter()
+        .filter_map(|netrc| netrc.entry(host, &login, default));
+    if let Some(entry) = found.next() {
         credentials.add_password(&entry.login, &entry.password);
     }
 }
@@ -503,6 +509,17 @@ mod tests {
         let urls = ["https://me:pw@a"];
         let sent = places.sent("/gnu/store", &NixConf::default(), OPTION, urls);
         assert_eq!(sent, [basic("bWU6cHc=")]);
+    }
+
+    #[test]
+    fn a_user_name_alone_in_a_url_takes_its_password_from_netrc() {
+        let mut places = Places::new();
+        let netrc = "machine a login you password no machine a login m@e password pw";
+        places.write("home/.netrc", netrc);
+        let urls = ["https://m%40e@a", "https://you@b", "https://me@a:1"];
+        let sent = places.sent("/gnu/store", &NixConf::default(), OPTION, urls);
+        // The last ones have empty passwords.
+        assert_eq!(sent, ["bUBlOnB3", "eW91Og==", "bWU6"].map(basic));
     }
 
     #[test]
