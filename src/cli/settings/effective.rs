@@ -42,6 +42,8 @@ pub(crate) struct Settings {
     pub(crate) root: Option<PathBuf>,
     /// The file of authorized keys.
     pub(crate) acl: PathBuf,
+    /// What is wrong with an option for keys of the other kind of store.
+    pub(crate) other_keys: Option<String>,
     /// How the ACL was selected.
     pub(crate) acl_selection: FileSelection,
     /// Keys for Nix signatures; `None`: those of nix.conf, or the official one.
@@ -119,7 +121,6 @@ impl Settings {
             environment,
             layout.store_dir(),
         );
-
         let nix_places = NixConfPlaces::new(layout.config(), environment);
         let dialect = layout.store_dir().dialect();
         let nix_conf = read_nix_conf(dialect, &nix_places, &chosen, &invocation, findings);
@@ -141,6 +142,7 @@ impl Settings {
             servers,
             acl_selection: acl_selection(&chosen),
             acl: acl(&chosen, &layout),
+            other_keys: other_keys(&chosen, layout.store_dir()),
             cache_dirs: stores::cache_dirs(&layout, store_kind, environment),
             nix_conf: nix_places,
             policy: policy(&mut chosen),
@@ -293,6 +295,18 @@ fn policy(chosen: &mut SettingsLayer) -> PolicyTerms {
             ..terms
         },
     }
+}
+
+/// What is wrong with an option for keys that do not count for a store in `store_dir`: whoever gives it wants to
+/// decide whom to trust. A variable or a file may be for stores of both kinds.
+fn other_keys(chosen: &SettingsLayer, store_dir: &StoreDir) -> Option<String> {
+    let (origin, owner) = match store_dir.dialect() {
+        Dialect::Guix => (&chosen.trusted_public_keys.as_ref()?.origin, "Nix"),
+        Dialect::Nix => (&chosen.acl.as_ref()?.origin, "Guix"),
+    };
+    let store_dir = store_dir.as_str();
+    matches!(origin, Origin::Option(_))
+        .then(|| format!("{origin} is for keys of {owner}, which do not count for {store_dir}"))
 }
 
 /// The file of authorized keys.

@@ -231,3 +231,13 @@ fn what_is_no_key_is_not_authorized() {
     run(authorize(&sandbox, &offline)).exits(4);
     run(authorize(&sandbox, &["ftp://127.0.0.1/"])).exits(2);
 }
+
+#[test]
+fn a_fingerprint_is_not_ignored_for_a_key_of_nix() {
+    let sandbox = Sandbox::new();
+    let key = "cache.nixos.org-1:6NCHdD59X431o0gWypbMrAURkbJ16ZPMQFGspcDShjY=";
+    let arguments = ["--store-dir", "/nix/store", "--fingerprint", "00", key];
+    run(authorize(&sandbox, &arguments))
+        .exits(2)
+        .says("--fingerprint");
+}

@@ -296,3 +296,20 @@ fn paths_of_a_settings_file_are_relative_to_it_or_to_the_home() {
         assert_eq!(setting(&json, name)["value"], *expected, "{name}");
     }
 }
+
+#[test]
+fn trust_options_for_the_other_kind_of_store_are_errors_and_variables_are_not() {
+    let sandbox = Sandbox::new();
+    let check = |arguments: &[&str], variables: &[(&str, &str)]| {
+        config(&sandbox, &[&["check"], arguments].concat(), variables)
+    };
+    let key = "a:BFi7m3GLPzW/sUqMTO+zXivUxdOZIZZVcvFIUzcpTKY=";
+    check(&["--trusted-public-keys", key], &[])
+        .exits(2)
+        .says("keys of Nix");
+    let nix = ["--store-dir", "/nix/store"];
+    let acl = [&nix[..], &["--acl", "acl"]].concat();
+    check(&acl, &[]).exits(2).says("keys of Guix");
+    check(&[], &[("SUBST_TRUSTED_PUBLIC_KEYS", key)]).exits(0);
+    check(&nix, &[("SUBST_ACL", "acl")]).exits(0);
+}

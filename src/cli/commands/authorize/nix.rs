@@ -21,6 +21,10 @@ use super::key_source::KeySource;
 /// It is not, or cannot be read; or a key is to be removed. The hint is what to do instead.
 pub(super) fn run(context: &Context, args: &AuthorizeArgs) -> Result<Exit, CliError> {
     let advice = context.settings.advice();
+    if args.fingerprint.is_some() {
+        let text = "--fingerprint is for keys of Guix; a key of Nix is given as a whole";
+        return Err(CliError::Usage(text.to_owned()));
+    }
     if args.remove.is_some() {
         return Err(CliError::Misuse {
             what: "`subst authorize` removes keys of Guix only".to_owned(),
