@@ -123,10 +123,11 @@ impl Environment {
         self.names().any(|set| set == name)
     }
 
-    /// Whether `name` says yes.
+    /// Whether `name` is `yes`, in either case, as Guix compares it.
     #[must_use]
     pub(crate) fn is_yes(&self, name: &str) -> bool {
-        matches!(self.text(name), Some("yes" | "true" | "1"))
+        self.text(name)
+            .is_some_and(|value| value.eq_ignore_ascii_case("yes"))
     }
 
     /// Whether the terminal, if there is one, can move its cursor: `$TERM` is set, and not `dumb`.

@@ -3,9 +3,9 @@
 use std::os::unix::fs::{PermissionsExt as _, symlink};
 use std::path::Path;
 
-use super::UNREACHABLE;
+use super::{NOTHING, UNREACHABLE};
 use crate::support::sandbox::run;
-use crate::support::{Run, Sandbox, repository};
+use crate::support::{Kind, Run, Sandbox, repository};
 
 fn config(sandbox: &Sandbox, arguments: &[&str], variables: &[(&str, &str)]) -> Run {
     let mut command = sandbox.bare(&["config"]);
@@ -312,4 +312,16 @@ fn trust_options_for_the_other_kind_of_store_are_errors_and_variables_are_not() 
     check(&acl, &[]).exits(2).says("keys of Guix");
     check(&[], &[("SUBST_TRUSTED_PUBLIC_KEYS", key)]).exits(0);
     check(&nix, &[("SUBST_ACL", "acl")]).exits(0);
+}
+
+#[test]
+fn only_yes_switches_signature_checks_off() {
+    let sandbox = Sandbox::new();
+    for (value, is_off) in [("yes", true), ("YES", true), ("true", false), ("1", false)] {
+        let mut command = sandbox.command(Kind::Guix, &Kind::Guix.url(), &["query", NOTHING]);
+        command.env("GUIX_ALLOW_UNAUTHENTICATED_SUBSTITUTES", value);
+        let ended = run(command).exits(1);
+        let text = "signatures are not verified";
+        assert_eq!(ended.stderr.contains(text), is_off, "{value}");
+    }
 }
