@@ -76,7 +76,8 @@ fn print_usage_error(error: &clap::Error) {
 /// Carries out the command; errors are printed.
 fn execute(cli: &Cli, arguments: &[OsString], environment: &Environment) -> Exit {
     let clock = clock();
-    let messages = messages(settings::progress_option(&cli.common), &cli.command, clock);
+    let progress = settings::early_progress(&cli.common, environment);
+    let messages = messages(progress, &cli.command, clock);
     let early_output = Output::new(Verbosity::Normal, messages);
     if let Some(done) = carry_out_without_settings(cli, environment, &early_output) {
         return match done {

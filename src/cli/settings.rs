@@ -42,7 +42,7 @@ pub(crate) use options::{CommonOptions, option_group};
 pub(crate) use origin::Origin;
 pub(crate) use server_table::SERVER_TABLE_HELP;
 pub(crate) use servers::parse_servers;
-pub(crate) use sources::progress_option;
+pub(crate) use sources::early_progress;
 pub(crate) use spec::SettingSpec;
 pub(crate) use stores::StoreKind;
 pub(crate) use table::SETTINGS;

@@ -25,11 +25,16 @@ pub(super) fn of_options(
     )
 }
 
-/// The value of the option for progress; `None` without a valid one.
-pub(crate) fn progress_option(options: &CommonOptions) -> Option<ProgressMode> {
+/// How progress is shown by the option or the variable; `None` without a valid one.
+pub(crate) fn early_progress(
+    options: &CommonOptions,
+    environment: &Environment,
+) -> Option<ProgressMode> {
     // Errors are found again when all settings are loaded.
-    let setting = of_options(&options.settings, &mut SettingsFindings::default()).progress;
-    setting.map(|setting| setting.value)
+    let mut findings = SettingsFindings::default();
+    let chosen =
+        of_options(&options.settings, &mut findings).or(of_environment(environment, &mut findings));
+    chosen.progress.map(|setting| setting.value)
 }
 
 /// The settings of the environment.

@@ -325,3 +325,12 @@ fn only_yes_switches_signature_checks_off() {
         assert_eq!(ended.stderr.contains(text), is_off, "{value}");
     }
 }
+
+#[test]
+fn errors_of_settings_are_events_if_the_variable_says_so() {
+    let sandbox = Sandbox::new();
+    let mut command = sandbox.bare(&["servers"]);
+    command.env("SUBST_PROGRESS", "json").env("SUBST_JOBS", "0");
+    let ended = run(command).exits(2);
+    assert!(ended.stderr.starts_with('{'), "{}", ended.stderr);
+}
