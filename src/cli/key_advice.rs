@@ -51,22 +51,24 @@ impl Advice {
     pub(crate) fn trust_key(&self) -> String {
         match self.dialect {
             Dialect::Guix => self.run_authorize(),
-            Dialect::Nix if self.has_nix_keys => format!("add NAME:KEY to {NIX_KEYS_SETTING}"),
-            Dialect::Nix => {
-                let conf = self.nix_conf.display();
-                format!(
-                    "add a line `extra-trusted-public-keys = NAME:KEY` to {conf}, or name all keys \
-                     to trust with --trusted-public-keys"
-                )
-            }
+            Dialect::Nix => match self.nix_keys_setting() {
+                Some(setting) => format!("add NAME:KEY to {setting}"),
+                None => {
+                    let conf = self.nix_conf.display();
+                    format!(
+                        "add a line `extra-trusted-public-keys = NAME:KEY` to {conf}, or name all keys \
+                         to trust with --trusted-public-keys"
+                    )
+                }
+            },
         }
     }
 
     /// How `key`, NAME:KEY of Nix, becomes trusted: the command.
     #[must_use]
     pub(crate) fn trust_nix_key(&self, key: &str) -> String {
-        if self.has_nix_keys {
-            return format!("add {key} to {NIX_KEYS_SETTING}");
+        if let Some(setting) = self.nix_keys_setting() {
+            return format!("add {key} to {setting}");
         }
 
         let line = quoted(&format!("extra-trusted-public-keys = {key}"));
@@ -87,12 +89,25 @@ impl Advice {
         }
     }
 
+    /// The setting that has the keys of Nix, unless they are in a nix.conf that can be written.
+    fn nix_keys_setting(&self) -> Option<&'static str> {
+        if self.has_nix_keys {
+            return Some(NIX_KEYS_SETTING);
+        }
+        // On NixOS, it is a symlink to an item, which must not be changed.
+        let file = self.nix_conf.canonicalize().ok()?;
+        let mut above = file.ancestors();
+        above
+            .any(|directory| directory.ends_with("nix/store"))
+            .then_some(NIXOS_KEYS_SETTING)
+    }
+
     /// How a key of Nix is no longer trusted.
     #[must_use]
     pub(crate) fn distrust_nix_key(&self) -> String {
-        match self.has_nix_keys {
-            true => format!("remove it from {NIX_KEYS_SETTING}"),
-            false => format!(
+        match self.nix_keys_setting() {
+            Some(setting) => format!("remove it from {setting}"),
+            None => format!(
                 "remove it from the lines with trusted-public-keys in {}",
                 shown_path(&self.nix_conf)
             ),
@@ -122,3 +137,6 @@ impl Advice {
 
 /// The setting that names the keys of Nix.
 const NIX_KEYS_SETTING: &str = "trusted-public-keys, which is used instead of nix.conf (`subst config show` shows where it is set)";
+/// The setting of NixOS that its nix.conf has the keys from.
+const NIXOS_KEYS_SETTING: &str =
+    "`nix.settings.extra-trusted-public-keys` in the configuration of NixOS";

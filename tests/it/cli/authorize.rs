@@ -241,3 +241,17 @@ fn a_fingerprint_is_not_ignored_for_a_key_of_nix() {
         .exits(2)
         .says("--fingerprint");
 }
+
+#[test]
+fn a_nix_conf_in_the_store_is_not_to_be_changed() {
+    let sandbox = Sandbox::new();
+    let conf = sandbox.write_config("root/nix/store/x-nix.conf", "");
+    std::fs::create_dir_all(sandbox.path("root/etc/nix")).unwrap();
+    std::os::unix::fs::symlink(conf, sandbox.path("root/etc/nix/nix.conf")).unwrap();
+    let key = "a:6NCHdD59X431o0gWypbMrAURkbJ16ZPMQFGspcDShjY=";
+    let ended = run(authorize(&sandbox, &["--store-dir", "/nix/store", key]));
+    assert!(!ended.stderr.contains(">>"), "{}", ended.stderr);
+    ended.exits(2).says(&format!(
+        "add {key} to `nix.settings.extra-trusted-public-keys`"
+    ));
+}
