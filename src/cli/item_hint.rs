@@ -17,6 +17,13 @@ pub(crate) fn item_hint(error: &ItemError, advice: &Advice, is_requested: bool) 
             first: Refusal::UnauthorizedKey { key },
             ..
         } => advice.trust_signer(std::iter::once(key.as_str())),
+        ItemError::Refused {
+            first: Refusal::WrongItem { asked, answered },
+            ..
+        } if is_requested && asked.hash_part() == answered.hash_part() => format!(
+            "its name may be mistyped: the server has this hash under the name {}",
+            answered.name()
+        ),
         ItemError::NotAvailable { .. } if advice.offline => advice.newer_answer().to_owned(),
         ItemError::NotAvailable {
             status: ItemStatus::Preparing,

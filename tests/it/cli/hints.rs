@@ -140,3 +140,17 @@ fn commands_for_the_same_servers_have_no_password() {
         "{command}"
     );
 }
+
+#[test]
+fn a_mistyped_name_behind_a_hash_is_told_from_a_fault_of_the_server() {
+    let sandbox = Sandbox::new();
+    let (url, tools) = (Kind::Guix.url(), item("tools"));
+    let mistyped = tools.strip_suffix(".0").unwrap();
+    sandbox
+        .subst(&url, &["fetch", mistyped])
+        .exits(3)
+        .says("the server has this hash under the name subst-tools-1.0");
+    let report = sandbox.subst(&url, &["query", "--cache-miss-report", mistyped]);
+    let report = report.exits(3).stdout;
+    assert!(report.contains("check its name"), "{report}");
+}
