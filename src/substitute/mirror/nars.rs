@@ -141,6 +141,7 @@ impl NarStorage<'_> {
             Err(CopyError::Transfer(TransferError::Canceled)) => Err(MirrorFailure::Interrupted),
             Err(error) if error.is_of_contents() => Ok(Some(false)),
             // What cannot be read now may be right.
+            Err(CopyError::Read(error)) => Err(TargetError::of_read(key, error).into()),
             Err(source) => Err(MirrorFailure::Copy {
                 url: key.as_str().to_owned(),
                 source,

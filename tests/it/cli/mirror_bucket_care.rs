@@ -240,7 +240,13 @@ fn a_nar_that_cannot_be_read_now_is_not_taken_for_another_one() {
         };
         let server = start(&sandbox, rules);
         let words = ["--closure", &last, "--retry-time", retry_time];
-        mirror(&sandbox, &publisher, &url(&server, BUCKET), &words).exits(exit);
+        let copied = mirror(&sandbox, &publisher, &url(&server, BUCKET), &words).exits(exit);
+        let requests = server.requests();
+        let has_range = requests.iter().any(|it| it.has("range", "bytes=60-"));
+        match exit {
+            0 => assert!(has_range),
+            _ => drop(copied.says("cannot read c.nar in the bucket")),
+        }
 
         let mut expected = complete.clone();
         if exit != 0 {

@@ -79,6 +79,14 @@ impl TargetError {
         }
     }
 
+    /// That a reader of `file` failed with `error`.
+    pub(crate) fn of_read(file: impl ToString, error: io::Error) -> Self {
+        match error.downcast::<HttpError>() {
+            Ok(source) => Self::of_bucket("read", file)(source),
+            Err(source) => Self::of("read", file)(source),
+        }
+    }
+
     pub(super) fn of(action: &'static str, file: impl ToString) -> impl FnOnce(io::Error) -> Self {
         let file = file.to_string();
         move |source| Self::File {

@@ -1,7 +1,7 @@
 //! The content of an object as a stream, and its hash.
 //!
-//! A failure that may pass is waited for: the object is requested again, and what was read of it is skipped. Its reader
-//! compares a hash in the end.
+//! A failure that may pass is waited for: what was not read yet is requested, if the store has the same version, else all
+//! of the object, of which that is skipped. Its reader compares a hash in the end.
 
 use std::io::{self, Read};
 use std::sync::Arc;
@@ -12,7 +12,7 @@ use bytes::{Buf as _, Bytes};
 use tracing::debug;
 
 use crate::format::sha256::Sha256;
-use crate::http::{Bucket, Client, HttpError, HttpErrorClass, NarBody, NarRequest};
+use crate::http::{BodyStatus, Bucket, Client, HttpError, HttpErrorClass, NarBody, NarRequest};
 
 /// Between two requests for the same object.
 const PAUSE: Duration = Duration::from_secs(1);
@@ -99,8 +99,14 @@ impl ObjectReader {
         let body = match &mut self.body {
             Some(body) => body,
             None => {
+                let is_partial = self.received > 0 && self.request.if_range.is_some();
+                self.request.range = is_partial.then_some((self.received, None));
                 let body = self.client.nar(self.request.clone())?;
-                self.to_skip = self.received;
+                self.to_skip = match body.status() {
+                    BodyStatus::Partial { start, .. } => self.received.saturating_sub(start),
+                    BodyStatus::Full => self.received,
+                };
+                self.request.if_range = body.validator().map(str::to_owned);
                 self.body.insert(body)
             }
         };
