@@ -75,6 +75,6 @@ pub(crate) use objects::listing::check_list;
 pub(crate) use s3::key_response::check_key_response;
 
 #[cfg(test)]
-mod testing;
+pub(crate) mod testing;
 #[cfg(test)]
 mod tests;

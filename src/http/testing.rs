@@ -4,13 +4,16 @@
 use std::collections::HashMap;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
+use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Condvar, Mutex};
 use std::time::Duration;
 
 use super::{
-    Client, HttpError, LookupEvent, LookupEvents, NarInfoAnswer, Options, RetryPolicy,
-    ServerProperty, ServerSpec,
+    AccessKey, AccessKeySource, AccessKeys, Bucket, BucketSigner, Client, HttpError, LookupEvent,
+    LookupEvents, NarInfoAnswer, Options, RetryPolicy, ServerCredentials, ServerProperty,
+    ServerSpec,
 };
+use crate::format::secret::Secret;
 use crate::format::server_list::ServerIndex;
 use crate::format::server_url::ServerUrl;
 use crate::format::store_path::HashPart;
@@ -220,6 +223,30 @@ pub(super) fn quick() -> Options {
         retry_policy,
         ..Options::default()
     }
+}
+
+/// The bucket `b` of the object store at `url`.
+pub(crate) fn bucket(url: &str) -> Bucket {
+    let server = ServerUrl::parse(&format!("s3://b?endpoint={url}")).unwrap();
+    let keys = AccessKeys::new(AccessKeySource::Fixed(AccessKey {
+        id: "ID".into(),
+        secret: Secret::new("secret"),
+        session_token: None,
+        expires: None,
+    }));
+    let location = server.bucket().unwrap().clone();
+    let clock = || Duration::from_secs(1_795_780_805);
+    let signer = BucketSigner::new(server.clone(), location, Arc::new(keys), clock);
+    let mut credentials = ServerCredentials::new(server.clone());
+    credentials.set_signer(signer);
+    let mut options = quick();
+    options.credentials.add(credentials);
+
+    let client = Client::new(options).unwrap();
+    let stop = Arc::new(AtomicBool::new(false));
+    client
+        .bucket(&server, Duration::from_secs(60), stop)
+        .unwrap()
 }
 
 /// Options for servers that stall; the others have time enough on a busy machine too.

@@ -162,6 +162,7 @@ impl Bucket {
                 retry_time,
                 sent: Arc::default(),
                 stop,
+                is_ended: AtomicBool::new(false),
             },
             server: server.clone(),
             has_conditions: AtomicBool::new(true),
@@ -176,6 +177,11 @@ impl Bucket {
             store: self.store.with_own_gate(),
             has_conditions: AtomicBool::new(true),
         }
+    }
+
+    /// Ends all requests of this one, except for those that tidy up, but none of [`Bucket::with_own_gate`].
+    pub(crate) fn end_requests(&self) {
+        self.store.is_ended.store(true, Ordering::Relaxed);
     }
 
     /// For how long a request is repeated, and what ends all of them when it is set.
@@ -310,27 +316,16 @@ impl Bucket {
         }
     }
 
-    /// Removes the objects `keys`, many at a time. Those that do not exist count as removed.
-    ///
-    /// # Errors
-    /// One of them cannot be removed.
-    pub(crate) fn remove_all(&self, keys: &[String]) -> Result<(), HttpError> {
-        self.remove_each(keys, None)
-    }
-
-    /// The same, as long as `permit` says that they may be removed.
+    /// Removes the objects `keys`, many at a time, as long as `permit` says that they may be removed. Without one, it only
+    /// tidies up. Those that do not exist count as removed.
     ///
     /// # Errors
     /// One of them cannot be removed, or may not any more.
-    pub(crate) fn remove_permitted(
+    pub(crate) fn remove_all(
         &self,
         keys: &[String],
-        permit: &SendPermit,
+        permit: Option<&SendPermit>,
     ) -> Result<(), HttpError> {
-        self.remove_each(keys, Some(permit))
-    }
-
-    fn remove_each(&self, keys: &[String], permit: Option<&SendPermit>) -> Result<(), HttpError> {
         let removals = keys.iter().map(|key| self.remove(key, permit.cloned()));
         let removals = stream::iter(removals).buffered(REQUESTS_MAX).try_collect();
         self.store.runtime.block_on(removals)

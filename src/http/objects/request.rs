@@ -53,7 +53,7 @@ pub(super) struct ObjectRequest {
     pub(super) body: UploadBody,
     /// The right that it needs, as policies name it.
     pub(super) right: &'static str,
-    /// Whether it tidies up, and is sent once even if all others have ended.
+    /// Whether it tidies up: it is sent once even if all others have ended, and given up after [`CLEANUP_TIME`].
     pub(super) is_cleanup: bool,
     /// Without it, it is sent whenever it is its turn.
     pub(super) permit: Option<SendPermit>,
@@ -82,6 +82,8 @@ pub(super) struct ObjectStore {
     pub(super) sent: Arc<AtomicU64>,
     /// Ends all requests.
     pub(super) stop: Arc<AtomicBool>,
+    /// Ends those of this one, which shares the rest with others.
+    pub(super) is_ended: AtomicBool,
 }
 
 impl ObjectStore {
@@ -95,12 +97,17 @@ impl ObjectStore {
             retry_time: self.retry_time,
             sent: Arc::clone(&self.sent),
             stop: Arc::clone(&self.stop),
+            is_ended: AtomicBool::new(false),
         }
     }
 
     /// The response, whatever it says, unless that is that the store is in passing trouble, or refuses such requests.
     pub(super) async fn send(&self, request: &ObjectRequest) -> Result<ObjectResponse, HttpError> {
         let (start, mut attempts) = (Instant::now(), 0);
+        let retry_time = match request.is_cleanup {
+            true => self.retry_time.min(CLEANUP_TIME),
+            false => self.retry_time,
+        };
         loop {
             attempts += 1;
             let outcome = {
@@ -111,6 +118,9 @@ impl ObjectStore {
                 tokio::select! {
                     outcome = self.send_signed(request) => outcome,
                     () = self.until_stopped(), if !request.is_cleanup => Err(HttpErrorKind::Canceled),
+                    () = tokio::time::sleep_until(start + CLEANUP_TIME), if request.is_cleanup => {
+                        Err(HttpErrorKind::Canceled)
+                    }
                 }
             };
             let failure = match outcome.and_then(ObjectResponse::unless_failed) {
@@ -125,9 +135,8 @@ impl ObjectStore {
                 self.gate.note_overload();
             }
             let wait = self.wait_after(&failure, attempts);
-            let is_in_time = start.elapsed().saturating_add(wait) <= self.retry_time;
-            let is_stopped = self.stop.load(Ordering::Relaxed);
-            if is_stopped || !is_worth_repeating(&failure) || !is_in_time {
+            let is_in_time = start.elapsed().saturating_add(wait) <= retry_time;
+            if self.is_stopped() || !is_worth_repeating(&failure) || !is_in_time {
                 return Err(HttpError::new(&request.url, failure).after_attempts(attempts));
             }
             debug!(url = %redacted(&request.url), attempts, ?wait, reason = %failure, "retry");
@@ -138,8 +147,13 @@ impl ObjectStore {
         }
     }
 
+    fn is_stopped(&self) -> bool {
+        let mut flags = [&*self.stop, &self.is_ended].into_iter();
+        flags.any(|flag| flag.load(Ordering::Relaxed))
+    }
+
     async fn until_stopped(&self) {
-        while !self.stop.load(Ordering::Relaxed) {
+        while !self.is_stopped() {
             tokio::time::sleep(STOP_INTERVAL).await;
         }
     }
@@ -363,6 +377,9 @@ fn is_worth_repeating(failure: &HttpErrorKind) -> bool {
 
 /// How often one request is signed.
 const SIGNATURES_MAX: usize = 5;
+
+/// How long a request may take that only tidies up.
+const CLEANUP_TIME: Duration = Duration::from_secs(3);
 
 /// How often a request looks whether it is still wanted.
 const STOP_INTERVAL: Duration = Duration::from_millis(50);

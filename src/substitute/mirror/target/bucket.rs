@@ -317,7 +317,8 @@ impl MirrorBucket {
             .map_err(TargetError::of("remove", "objects"))?;
         let names: Vec<String> = keys.iter().map(|key| key.as_str().to_owned()).collect();
         let first = names.first().cloned().unwrap_or_default();
-        let removed = self.bucket.remove_permitted(&names, &writer.lease.permit());
+        let permit = writer.lease.permit();
+        let removed = self.bucket.remove_all(&names, Some(&permit));
         if removed.is_err() {
             writer.lease.check()?;
         }

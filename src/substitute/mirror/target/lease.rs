@@ -67,17 +67,7 @@ impl WriterLease {
     /// # Errors
     /// Another process writes to it, or the bucket cannot be read or written.
     pub(super) fn acquire(bucket: &Arc<Bucket>, id: &str) -> Result<Self, TargetError> {
-        let claim = Arc::new(Claim {
-            // Over a slow line, uploads may take longer than a claim counts.
-            bucket: bucket.with_own_gate(),
-            key: format!("{CLAIMS}{id}"),
-            content: format!("{:032x}\n", fastrand::u128(..)),
-            renewed_at: AtomicU64::new(now()),
-            is_lost: AtomicBool::new(false),
-            was_refused: AtomicBool::new(false),
-            is_ended: Mutex::new(false),
-            ended: Condvar::new(),
-        });
+        let claim = Arc::new(Claim::new(bucket, id));
         let mut attempts = 0;
         loop {
             attempts += 1;
@@ -129,10 +119,27 @@ impl WriterLease {
     }
 }
 
+#[cfg(test)]
+impl WriterLease {
+    /// A claim that is not renewed.
+    pub(super) fn unrenewed(bucket: &Bucket) -> Self {
+        Self {
+            claim: Arc::new(Claim::new(bucket, "id")),
+            renewal: None,
+        }
+    }
+
+    /// Notes that another writer was seen, or not any more.
+    pub(super) fn set_lost(&self, is_lost: bool) {
+        self.claim.is_lost.store(is_lost, Ordering::Relaxed);
+    }
+}
+
 impl Drop for WriterLease {
     fn drop(&mut self) {
         *lock(&self.claim.is_ended) = true;
         self.claim.ended.notify_all();
+        self.claim.bucket.end_requests();
         if let Some(renewal) = self.renewal.take() {
             // The thread itself has reported its panic.
             let _ = renewal.join();
@@ -144,6 +151,20 @@ impl Drop for WriterLease {
 }
 
 impl Claim {
+    fn new(bucket: &Bucket, id: &str) -> Self {
+        Self {
+            // Over a slow line, uploads may take longer than a claim counts.
+            bucket: bucket.with_own_gate(),
+            key: format!("{CLAIMS}{id}"),
+            content: format!("{:032x}\n", fastrand::u128(..)),
+            renewed_at: AtomicU64::new(now()),
+            is_lost: AtomicBool::new(false),
+            was_refused: AtomicBool::new(false),
+            is_ended: Mutex::new(false),
+            ended: Condvar::new(),
+        }
+    }
+
     fn may_write(&self) -> bool {
         let age = now().saturating_sub(self.renewed_at.load(Ordering::Relaxed));
         let is_given_up = &[&self.is_lost, &self.was_refused];
@@ -177,7 +198,7 @@ impl Claim {
         }
         self.renewed_at.store(start, Ordering::Relaxed);
         let expired: Vec<String> = expired.into_iter().map(|claim| claim.key.clone()).collect();
-        if let Err(error) = self.bucket.remove_all(&expired) {
+        if let Err(error) = self.bucket.remove_all(&expired, None) {
             debug!(%error, "expired claims are not removed");
         }
         Ok(OtherWriter::None)
@@ -206,7 +227,9 @@ impl Claim {
 
     /// Removes the claim. If that fails, it expires.
     fn withdraw(&self) {
-        if let Err(error) = self.bucket.remove_all(std::slice::from_ref(&self.key)) {
+        // The requests of this one may have ended.
+        let bucket = self.bucket.with_own_gate();
+        if let Err(error) = bucket.remove_all(std::slice::from_ref(&self.key), None) {
             debug!(%error, "the claim is not removed");
         }
     }
@@ -229,4 +252,49 @@ fn is_expired(claim: &ListedObject, time: Option<u64>) -> bool {
 fn now() -> u64 {
     let time = clock_gettime(ClockId::Boottime);
     time.tv_sec.try_into().unwrap_or(0)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::TcpListener;
+    use std::sync::mpsc;
+
+    use super::*;
+    use crate::http::testing::bucket;
+
+    /// A store that answers nothing, and a claim to its bucket.
+    fn silent() -> (TcpListener, WriterLease) {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let url = format!("http://{}", listener.local_addr().unwrap());
+        let lease = WriterLease::unrenewed(&bucket(&url));
+        (listener, lease)
+    }
+
+    #[test]
+    fn a_claim_is_given_up_soon_although_the_store_does_not_answer() {
+        let (store, mut lease) = silent();
+        let claim = Arc::clone(&lease.claim);
+        lease.renewal = Some(std::thread::spawn(move || drop(claim.put())));
+        let _under_way = store.accept().unwrap();
+        let (sender, dropped) = mpsc::channel();
+        std::thread::spawn(move || {
+            drop(lease);
+            sender.send(()).unwrap();
+        });
+        // A request is repeated for longer.
+        dropped.recv_timeout(Duration::from_secs(30)).unwrap();
+    }
+
+    #[test]
+    fn after_a_refused_request_nothing_is_written_even_if_the_claim_counts_again() {
+        let (_store, lease) = silent();
+        lease.set_lost(true);
+        let keys = ["x".to_owned()];
+        let removed = lease.claim.bucket.remove_all(&keys, Some(&lease.permit()));
+        assert!(removed.is_err());
+        lease.set_lost(false);
+        assert!(matches!(lease.check(), Err(TargetError::LeaseLost(_))));
+        // It is not withdrawn.
+        lease.set_lost(true);
+    }
 }
