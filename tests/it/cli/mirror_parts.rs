@@ -153,6 +153,21 @@ fn the_upload_of_a_nar_that_is_not_what_was_signed_is_aborted() {
 }
 
 #[test]
+fn parts_that_the_store_is_too_busy_for_are_sent_again_and_no_others() {
+    let busy = [2, 5, PARTS];
+    let item = LargeItem::new(busy.map(|number| (number, PartFault::SlowDownOnce)));
+    let to = url(&item.server, BUCKET);
+    let words = ["--closure", &item.path, "--retry-time", "60s"];
+    mirror(&item.sandbox, &item.publisher, &to, &words).exits(0);
+    assert!(contents(&item.sandbox.path("bucket")) == contents(&item.publisher.dir));
+    for number in 1..=PARTS {
+        let sent = item.server.requests_for(&format!("partNumber={number}&"));
+        assert_eq!(sent, 1 + usize::from(busy.contains(&number)), "{number}");
+    }
+    assert_eq!(item.server.requests_for("uploads="), 1);
+}
+
+#[test]
 fn a_part_that_is_refused_fails_its_nar_once_and_the_others_are_kept() {
     let item = LargeItem::new([(4, PartFault::Refused)]);
     let to = url(&item.server, BUCKET);

@@ -147,7 +147,13 @@ fn multipart(
 /// Writes a part of an upload, unless it has a fault.
 fn put_part(upload: &Path, request: &Request, query: &str, rules: &BucketRules) -> Reply {
     let number: u32 = parameter(query, "partNumber").unwrap().parse().unwrap();
-    match rules.part_faults.lock().unwrap().get(&number) {
+    let mut faults = rules.part_faults.lock().unwrap();
+    let fault = faults.get(&number).copied();
+    if fault == Some(PartFault::SlowDownOnce) {
+        faults.remove(&number);
+    }
+    drop(faults);
+    match fault {
         Some(PartFault::Unanswered) => {
             rules.unanswered_parts.lock().unwrap().insert(number);
             let mut silent = Reply::new("200 OK", "");
@@ -155,6 +161,7 @@ fn put_part(upload: &Path, request: &Request, query: &str, rules: &BucketRules) 
             return silent;
         }
         Some(PartFault::Refused) => return refusal("403 Forbidden", "QuotaExceeded"),
+        Some(PartFault::SlowDownOnce) => return refusal("503 Slow Down", "SlowDown"),
         None => {}
     }
     let hash = HEXLOWER.encode(digest::digest(&digest::SHA256, &request.content).as_ref());
@@ -173,6 +180,8 @@ pub(crate) enum PartFault {
     Unanswered,
     /// There is no space.
     Refused,
+    /// The store is overloaded, once.
+    SlowDownOnce,
 }
 
 /// What the bucket does with `If-Match` and `If-None-Match`.

@@ -238,7 +238,78 @@ fn part_bytes(size: u64) -> u64 {
 
 #[cfg(test)]
 mod tests {
+    use std::io::{BufRead as _, BufReader, Read as _, Write as _};
+    use std::net::TcpListener;
+    use std::sync::mpsc::{self, Receiver};
+    use std::time::Duration;
+
     use super::*;
+    use crate::http::testing::bucket;
+    use crate::no_follow;
+
+    /// A store that takes everything: its URL, and the requests that it has answered.
+    fn store() -> (String, Receiver<String>) {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let url = format!("http://{}", listener.local_addr().unwrap());
+        let (answered, requests) = mpsc::channel();
+        std::thread::spawn(move || {
+            for stream in listener.incoming() {
+                let mut reader = BufReader::new(stream.unwrap());
+                let (mut head, mut length) = (String::new(), 0);
+                while !head.ends_with("\r\n\r\n") {
+                    let start = head.len();
+                    reader.read_line(&mut head).unwrap();
+                    let line = head[start..].to_ascii_lowercase();
+                    let value = line.strip_prefix("content-length: ");
+                    length = value.map_or(length, |value| value.trim().parse().unwrap());
+                }
+                let mut body = (&mut reader).take(length);
+                assert_eq!(io::copy(&mut body, &mut io::sink()).unwrap(), length);
+                let body = "<X><UploadId>id</UploadId></X>";
+                let size = body.len();
+                let answer = format!(
+                    "HTTP/1.1 200 OK\r\nETag: \"1\"\r\nConnection: close\r\nContent-Length: {size}\r\n\r\n{body}"
+                );
+                reader.get_mut().write_all(answer.as_bytes()).unwrap();
+                let line = head.lines().next().unwrap().to_owned();
+                answered.send(line).unwrap();
+            }
+        });
+        (url, requests)
+    }
+
+    #[test]
+    fn without_the_claim_no_further_part_is_sent_and_its_loss_is_the_cause() {
+        let (url, requests) = store();
+        let bucket = Arc::new(bucket(&url));
+        let lease = WriterLease::unrenewed(&bucket);
+        let directory = tempfile::tempdir().unwrap();
+        let opened = no_follow::open_directory(directory.path(), directory.path()).unwrap();
+        let sender = LargeNarSender {
+            bucket: &bucket,
+            lease: &lease,
+            records: &UploadRecords::new(opened),
+        };
+        let part = vec![0; usize::try_from(PART_BYTES_MIN).unwrap()];
+        let file = tempfile::tempfile().unwrap();
+        file.set_len(2 * PART_BYTES_MIN).unwrap();
+        let put = ObjectPut::bytes("key", Vec::new(), "text/plain");
+        let mut upload = LargeUpload::new(sender, "key", put, Arc::new(file), 2 * PART_BYTES_MIN);
+
+        upload.note_written(&part);
+        let next = || requests.recv_timeout(Duration::from_secs(60)).unwrap();
+        assert!(next().contains("uploads="));
+        assert!(next().contains("partNumber=1&"));
+        lease.set_lost(true);
+        upload.note_written(&part);
+        let failure = upload.complete().unwrap_err();
+        assert!(matches!(failure, TargetError::LeaseLost(_)), "{failure}");
+        assert_eq!(requests.try_iter().next(), None);
+        // A later run continues with the first part.
+        let record = std::fs::read_dir(directory.path()).unwrap().next();
+        let record = std::fs::read_to_string(record.unwrap().unwrap().path()).unwrap();
+        assert!(record.contains("\"number\":1"), "{record}");
+    }
 
     #[test]
     fn parts_are_large_enough_and_not_too_many() {
