@@ -18,16 +18,16 @@ pub(super) fn outputs(layout: &Layout, path: &StorePath) -> Result<Outputs, Stor
     File::open(&file)
         .and_then(|opened| opened.take(MAX_BYTES).read_to_end(&mut text))
         .map_err(on(&file, |path, source| StoreError::Read { path, source }))?;
-    std::str::from_utf8(&text)
-        .ok()
-        .and_then(|text| parse_outputs(text, layout.store_dir()))
-        .ok_or(StoreError::Derivation(file))
+    parse_outputs(&text, layout.store_dir()).ok_or(StoreError::Derivation(file))
 }
 
-fn parse_outputs(text: &str, store_dir: &StoreDir) -> Option<Outputs> {
-    let mut rest = text.strip_prefix("Derive([")?;
+fn parse_outputs(text: &[u8], store_dir: &StoreDir) -> Option<Outputs> {
+    // Names of outputs and paths have no bracket; what comes after them may be in any encoding.
+    let list = text.strip_prefix(b"Derive([")?;
+    let end = list.iter().position(|&byte| byte == b']')?;
+    let mut rest = std::str::from_utf8(&list[..end]).ok()?;
     let mut outputs = Vec::new();
-    loop {
+    while !rest.is_empty() {
         rest = rest.strip_prefix('(')?;
         let mut fields = [""; 4];
         for (index, field) in fields.iter_mut().enumerate() {
@@ -44,10 +44,12 @@ fn parse_outputs(text: &str, store_dir: &StoreDir) -> Option<Outputs> {
             outputs.push((name.to_owned(), store_dir.parse_path(path).ok()?.to_path()));
         }
         rest = match rest.strip_prefix(',') {
-            Some(more) => more,
-            None => return rest.starts_with(']').then_some(outputs),
+            Some(more) if !more.is_empty() => more,
+            None if rest.is_empty() => rest,
+            _ => return None,
         };
     }
+    Some(outputs)
 }
 
 /// Real ones have some hundred kilobytes; the list of outputs comes first.
@@ -65,7 +67,8 @@ mod tests {
         let text = format!(
             r#"Derive([("doc","/gnu/store/{OUT}-doc","",""),("out","/gnu/store/{OUT}","r:sha256","00")],[],[],"x86_64-linux","/bin/sh",[],[("a","\"b")])"#
         );
-        let outputs = parse_outputs(&text, &dir).unwrap();
+        let latin1 = [text.as_bytes(), b"\xe9"].concat();
+        let outputs = parse_outputs(&latin1, &dir).unwrap();
         let names: Vec<_> = outputs
             .iter()
             .map(|(name, path)| (name.as_str(), path.base()))
@@ -74,6 +77,7 @@ mod tests {
             names,
             [("doc", format!("{OUT}-doc").as_str()), ("out", OUT)]
         );
+        assert_eq!(parse_outputs(b"Derive([],[],[])", &dir), Some(Vec::new()));
     }
 
     #[test]
@@ -82,12 +86,13 @@ mod tests {
         for text in [
             "",
             "Derive([",
-            "Derive([]",
+            "Derive([,],",
+            &format!(r#"Derive([("out","/gnu/store/{OUT}","",""),],"#),
             r#"Derive([("out","/gnu/store/x","","")"#,
             r#"Derive([("out","/etc/passwd","","")],"#,
             r#"Derive([("out","","")],"#,
         ] {
-            assert_eq!(parse_outputs(text, &dir), None, "{text}");
+            assert_eq!(parse_outputs(text.as_bytes(), &dir), None, "{text}");
         }
     }
 }

@@ -179,17 +179,17 @@ fn announced(text: &str, store_dir: &StoreDir) -> Option<Vec<StorePath>> {
     let mut items = Vec::new();
     for pair in names.chunks(2) {
         let item = store_dir.parse_path(pair[0]).ok()?.to_path();
-        // What another process works on may have such a name, and any user can have a daemon announce it.
-        if NEIGHBORS.iter().any(|suffix| item.base().ends_with(suffix)) {
-            return None;
-        }
         let temporary = Layout::temporary_name(&item);
         if let Some(name) = pair.get(1)
             && name.rsplit('/').next() != Some(&*temporary)
         {
             return None;
         }
-        items.push(item);
+        // What another process works on may have such a name, and any user can have a daemon announce it.
+        // Items may, too: theirs stay for the collector.
+        if !NEIGHBORS.iter().any(|suffix| item.base().ends_with(suffix)) {
+            items.push(item);
+        }
     }
     Some(items)
 }
@@ -228,8 +228,9 @@ mod tests {
         // A neighbor of an item, such as a lock that is held.
         for suffix in NEIGHBORS {
             let neighbor = format!("{ITEM}{suffix}");
-            assert_eq!(count(&format!("{neighbor}\0")), None);
-            assert_eq!(count(&format!("{neighbor}\0{neighbor}.tmp\0")), None);
+            assert_eq!(count(&format!("{neighbor}\0")), Some(0));
+            let both = format!("{neighbor}\0{neighbor}.tmp\0{ITEM}\0{ITEM}.tmp\0");
+            assert_eq!(count(&both), Some(1));
         }
         assert_eq!(count("/etc/passwd\0/etc/passwd.tmp\0"), None);
     }

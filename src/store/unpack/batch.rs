@@ -229,7 +229,7 @@ impl SmallFile {
         }
 
         tree.created_modes
-            .settle_file(&file, self.executable)
+            .settle_file(file, self.executable)
             .map_err(|source| self.parent.error("closing", &self.name, source))
     }
 }

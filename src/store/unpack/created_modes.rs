@@ -44,16 +44,19 @@ impl CreatedModes {
         }
     }
 
-    /// Gives a complete file its mode, where it does not have it from its creation, and its times.
-    pub(super) fn settle_file(&self, file: &OwnedFd, executable: bool) -> io::Result<()> {
+    /// Gives a complete file its mode, where it does not have it from its creation, and its times; and
+    /// closes it.
+    pub(super) fn settle_file(&self, file: OwnedFd, executable: bool) -> io::Result<()> {
         let kind = if executable {
             &self.executable
         } else {
             &self.file
         };
-        self.adopt(file)?;
-        ensure(kind, file, canonical::file_mode(executable))?;
-        Ok(canonical::settle_times(file)?)
+        self.adopt(&file)?;
+        ensure(kind, &file, canonical::file_mode(executable))?;
+        canonical::settle_times(&file)?;
+        // Network file systems write only now what was written, and tell only now that they are full.
+        Ok(nix::unistd::close(file)?)
     }
 
     /// Gives a directory that was just made [`UNFINISHED_DIRECTORY`], where it does not have it.

@@ -51,9 +51,8 @@ impl LargeFile<'_> {
         rustix::fs::ftruncate(&file, self.size)
             .map_err(|source| self.parent.error("writing", self.name, source))?;
         tree.created_modes
-            .settle_file(&file, self.executable)
+            .settle_file(file, self.executable)
             .map_err(|source| self.parent.error("closing", self.name, source))?;
-        drop(file);
 
         if let (Some(deduplication), Some(hash)) = (&tree.deduplication, contents.digest()) {
             let file = Fingerprint {

@@ -5,6 +5,7 @@ use std::path::Path;
 use std::process::Command;
 
 use super::only;
+use crate::support::fixture::base;
 use crate::support::sandbox::{make_writable, run};
 use crate::support::{Fixture, Kind, Run, Sandbox, Server, item, listing};
 
@@ -161,33 +162,67 @@ fn a_limit_of_memory_is_a_local_error_or_enough() {
     }
 }
 
+/// Whether the tests can have `strace` make system calls fail.
+fn has_strace() -> bool {
+    let version = Command::new("strace").arg("-V").output();
+    let is_there = version.is_ok_and(|ended| ended.status.success());
+    if !is_there {
+        eprintln!("left out: strace makes system calls fail, and is missing");
+    }
+    is_there
+}
+
+/// The words before a program by which `strace`, with these arguments too, makes its system calls fail.
+fn strace<'a>(arguments: &[&'a str]) -> Vec<&'a str> {
+    [&["strace", "-f", "-qq", "-o", "/dev/null"], arguments].concat()
+}
+
+/// The program below `wrapper`, which fetches from the files of `fixture`.
+fn wrapped_program(sandbox: &Sandbox, fixture: &Fixture, wrapper: &[&str]) -> Command {
+    let program = Path::new(env!("CARGO_BIN_EXE_subst"));
+    let url = format!("file://{}", fixture.dir.display());
+    wrapped(sandbox, wrapper, program, &url)
+}
+
+/// Network file systems such as NFS report a full disk or an exceeded quota when a file is closed.
+#[test]
+fn an_error_reported_when_a_file_is_closed_fails_its_item() {
+    if !has_strace() {
+        return;
+    }
+    for error in ["EDQUOT", "ENOSPC", "EIO"] {
+        let (sandbox, fixture, _server) = sandbox_with_server();
+        let name = format!("gnu/store/{}.tmp", base(&item("program")));
+        // strace compares it with the name that /proc has, which is without links.
+        let root = sandbox.path("").canonicalize().unwrap();
+        let temporary = root.join(sandbox.root().file_name().unwrap()).join(&name);
+        let inject = format!("inject=close:error={error}");
+        let wrapper = strace(&[
+            "-P",
+            temporary.to_str().unwrap(),
+            "-e",
+            "trace=close",
+            "-e",
+            &inject,
+        ]);
+
+        let mut command = wrapped_program(&sandbox, &fixture, &wrapper);
+        command.args(["--sync", "none"]);
+        let ended = run(command).exits(5).says("closing").says(&name);
+        assert_orderly(&sandbox, &ended);
+    }
+}
+
 #[test]
 fn a_file_system_without_hard_links_gets_copies_and_one_note() {
-    if !Command::new("strace")
-        .arg("-V")
-        .output()
-        .is_ok_and(|ended| ended.status.success())
-    {
-        eprintln!("left out: strace makes linkat fail, and is missing");
+    if !has_strace() {
         return;
     }
     for error in ["EOPNOTSUPP", "ENOSYS", "EPERM", "EMLINK"] {
         let (sandbox, fixture, _server) = sandbox_with_server();
         let inject = format!("inject=linkat:error={error}");
-        let wrapper = [
-            "strace",
-            "-f",
-            "-qq",
-            "-o",
-            "/dev/null",
-            "-e",
-            "trace=linkat",
-            "-e",
-            &inject,
-        ];
-        let program = Path::new(env!("CARGO_BIN_EXE_subst"));
-        let url = format!("file://{}", fixture.dir.display());
-        let ended = run(wrapped(&sandbox, &wrapper, program, &url)).exits(0);
+        let wrapper = strace(&["-e", "trace=linkat", "-e", &inject]);
+        let ended = run(wrapped_program(&sandbox, &fixture, &wrapper)).exits(0);
         super::assert_complete(&sandbox);
         let notes = ended.stderr.matches("without hard links").count();
         // The others may also mean that this very file cannot be linked.
