@@ -1,7 +1,7 @@
 //! Connecting to the store database, with the settings of guix-daemon.
 
 use std::path::{Path, PathBuf};
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use rusqlite::config::DbConfig;
 use rusqlite::{Connection, ErrorCode, OpenFlags};
@@ -33,8 +33,69 @@ impl Access {
     }
 }
 
-/// Opens the database at `path`, if it is sound; one that is not stays as it is.
-pub(super) fn open(path: &Path, dialect: Dialect, access: Access) -> rusqlite::Result<Connection> {
+/// A connection that is made anew when that is needed.
+#[derive(Debug)]
+pub(super) struct StoreConnection {
+    connection: Connection,
+    /// The version of the file if `connection` takes it for one that never changes.
+    unchanging: Option<FileVersion>,
+    path: PathBuf,
+    dialect: Dialect,
+    access: Access,
+}
+
+impl StoreConnection {
+    /// As for [`open`].
+    pub(super) fn open(path: &Path, dialect: Dialect, access: Access) -> rusqlite::Result<Self> {
+        let (connection, unchanging) = open(path, dialect, access)?;
+        Ok(Self {
+            connection,
+            unchanging,
+            path: path.to_owned(),
+            dialect,
+            access,
+        })
+    }
+
+    /// A connection to the file as it is.
+    pub(super) fn current(&mut self) -> rusqlite::Result<&mut Connection> {
+        if self.has_changed() {
+            (self.connection, self.unchanging) = open(&self.path, self.dialect, self.access)?;
+        }
+        Ok(&mut self.connection)
+    }
+
+    /// The connection that was used last.
+    pub(super) fn last(&self) -> &Connection {
+        &self.connection
+    }
+
+    /// Whether the file was written to although the connection takes it for one that never changes: what was read by it
+    /// may be of several moments.
+    pub(super) fn has_changed(&self) -> bool {
+        let version = self.unchanging.as_ref();
+        version.is_some_and(|version| *version != file_version(&self.path))
+    }
+}
+
+/// What tells that a database was written to: when, its size, and whether there is a log.
+type FileVersion = (Option<SystemTime>, u64, bool);
+
+/// The version of the database at `path`.
+fn file_version(path: &Path) -> FileVersion {
+    let has_log = has_log(path);
+    let metadata = std::fs::metadata(path).ok();
+    let modified = metadata.as_ref().and_then(|it| it.modified().ok());
+    (modified, metadata.map_or(0, |it| it.len()), has_log)
+}
+
+/// Opens the database at `path`, if it is sound; one that is not stays as it is. If the connection takes it for a
+/// file that never changes, its version is returned as well: it must not be used for another one.
+fn open(
+    path: &Path,
+    dialect: Dialect,
+    access: Access,
+) -> rusqlite::Result<(Connection, Option<FileVersion>)> {
     let tables = match access {
         Access::Create => Tables::Any,
         Access::Read | Access::Write(_) => Tables::Complete(dialect),
@@ -61,7 +122,7 @@ pub(super) fn open(path: &Path, dialect: Dialect, access: Access) -> rusqlite::R
     if access == Access::Create {
         schema::create(&connection, dialect)?;
     }
-    Ok(connection)
+    Ok((connection, None))
 }
 
 /// Whether `connection` leaves the log as it is when it is closed, and does not copy it to the database.
@@ -89,7 +150,8 @@ pub(super) fn create(path: &Path, dialect: Dialect) -> rusqlite::Result<()> {
 ///
 /// A reader that has to make the log removes it when it is closed, but only if its connection may
 /// write. One that finds a log leaves it as it is.
-fn open_to_read(path: &Path) -> rusqlite::Result<Connection> {
+fn open_to_read(path: &Path) -> rusqlite::Result<(Connection, Option<FileVersion>)> {
+    let version = file_version(path);
     let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | FLAGS;
     let connection = if log_of(path).symlink_metadata().is_ok() {
         Connection::open_with_flags(path, flags)?
@@ -101,17 +163,20 @@ fn open_to_read(path: &Path) -> rusqlite::Result<Connection> {
     };
     set_up(&connection)?;
     match connection.query_row(PROBE, [], |_| Ok(())) {
-        Ok(()) => Ok(connection),
+        Ok(()) => Ok((connection, None)),
         Err(error) if is_refusal(&error) && !has_log(path) => {
-            let connection = Connection::open_with_flags(
-                uri(path, "?immutable=1"),
-                flags | OpenFlags::SQLITE_OPEN_URI,
-            )?;
-            set_up(&connection)?;
-            Ok(connection)
+            Ok((open_unchanging(path)?, Some(version)))
         }
         Err(error) => Err(error),
     }
+}
+
+/// Opens the database at `path` without locks, as a file that never changes.
+fn open_unchanging(path: &Path) -> rusqlite::Result<Connection> {
+    let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_URI | FLAGS;
+    let connection = Connection::open_with_flags(uri(path, "?immutable=1"), flags)?;
+    set_up(&connection)?;
+    Ok(connection)
 }
 
 fn is_refusal(error: &rusqlite::Error) -> bool {
@@ -173,12 +238,47 @@ mod tests {
             (SyncMode::Items, 1),
             (SyncMode::Full, 2),
         ] {
-            let connection = open(&path, Dialect::Guix, Access::Write(mode)).unwrap();
+            let (connection, _) = open(&path, Dialect::Guix, Access::Write(mode)).unwrap();
             let level = connection.pragma_query_value(None, "synchronous", |row| row.get(0));
             assert_eq!(level, Ok(expected), "{mode:?}");
             let is_trusted =
                 connection.pragma_query_value(None, "trusted_schema", |row| row.get(0));
             assert_eq!(is_trusted, Ok(false), "{mode:?}");
         }
+    }
+
+    fn name_of_a(connection: &Connection) -> rusqlite::Result<String> {
+        connection.query_row("SELECT name FROM a WHERE id = 1", [], |row| row.get(0))
+    }
+
+    #[test]
+    fn a_file_that_changes_after_all_is_opened_again() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("db.sqlite");
+        create(&path, Dialect::Guix).unwrap();
+        let writer = Connection::open(&path).unwrap();
+        let rows = "CREATE TABLE a (id INTEGER PRIMARY KEY, name); INSERT INTO a VALUES (1, 'old')";
+        writer.execute_batch(rows).unwrap();
+        writer.close().unwrap();
+
+        // As where the log cannot be made.
+        let mut reader = StoreConnection {
+            connection: open_unchanging(&path).unwrap(),
+            unchanging: Some(file_version(&path)),
+            path: path.clone(),
+            dialect: Dialect::Guix,
+            access: Access::Read,
+        };
+        assert_eq!(name_of_a(reader.current().unwrap()).unwrap(), "old");
+        assert!(!reader.has_changed());
+
+        std::thread::sleep(Duration::from_millis(50));
+        let writer = Connection::open(&path).unwrap();
+        writer.execute("UPDATE a SET name = 'new'", []).unwrap();
+        writer.close().unwrap();
+        assert_eq!(name_of_a(reader.last()).unwrap(), "old");
+        assert!(reader.has_changed());
+        assert_eq!(name_of_a(reader.current().unwrap()).unwrap(), "new");
+        assert!(!reader.has_changed());
     }
 }

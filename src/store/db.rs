@@ -16,7 +16,7 @@ use std::sync::Arc;
 use rusqlite::{Connection, OptionalExtension as _, TransactionBehavior, params};
 
 use super::closure::Closure;
-use super::connection::{self, Access};
+use super::connection::{self, Access, StoreConnection};
 use super::database_wait::retried;
 use super::error::StoreError;
 use super::layout::Layout;
@@ -25,13 +25,16 @@ use super::wait::StoreObserver;
 use crate::format::store_path::{Dialect, StoreDir, StorePath};
 use crate::no_follow::real_path;
 
+/// How often something is read that changes meanwhile.
+const ATTEMPTS_MAX: u32 = 10;
+
 /// The outputs of a derivation: output name and path.
 pub(super) type Outputs = Vec<(String, StorePath)>;
 
 /// An open store database.
 #[derive(Debug)]
 pub(super) struct Database {
-    connection: Connection,
+    connection: StoreConnection,
     path: PathBuf,
     store_dir: StoreDir,
     observer: Arc<dyn StoreObserver>,
@@ -44,7 +47,7 @@ impl Drop for Database {
     fn drop(&mut self) {
         if self.is_damaged {
             // It cannot fail for an open connection.
-            let _ = connection::keep_files(&self.connection, true);
+            let _ = connection::keep_files(self.connection.last(), true);
         }
     }
 }
@@ -63,7 +66,7 @@ impl Database {
             Err(source) => return Err(StoreError::Open { path, source }),
         };
         let connection = retried(&path, &**observer, "opening the store database", || {
-            connection::open(&real, layout.store_dir().dialect(), access)
+            StoreConnection::open(&real, layout.store_dir().dialect(), access)
         })?;
         Ok(Self {
             connection,
@@ -159,9 +162,16 @@ impl Database {
         action: &'static str,
         mut work: impl FnMut(&mut Connection, &StoreDir) -> rusqlite::Result<T>,
     ) -> Result<T, StoreError> {
-        let done = retried(&self.path, &*self.observer, action, || {
-            work(&mut self.connection, &self.store_dir)
-        });
+        let mut attempts = 0;
+        let done = loop {
+            let done = retried(&self.path, &*self.observer, action, || {
+                work(self.connection.current()?, &self.store_dir)
+            });
+            attempts += 1;
+            if !self.connection.has_changed() || attempts == ATTEMPTS_MAX {
+                break done;
+            }
+        };
         self.is_damaged |= matches!(done, Err(StoreError::DamagedDatabase { .. }));
         done
     }
