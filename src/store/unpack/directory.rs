@@ -21,6 +21,7 @@ use crate::store::remove::open_writable;
 use super::created_modes::{CreatedModes, UNFINISHED_DIRECTORY};
 use super::crowding::{self, Crowding};
 use super::error::UnpackError;
+use super::temporary_tree::TopEntry;
 
 /// The longest name that Linux takes, with a NUL at its end.
 const PATH_MAX: usize = 4096;
@@ -35,25 +36,21 @@ pub(super) struct Directory {
 /// Where a directory is.
 enum Place {
     /// It is the directory that the tree is put into, which is not part of the tree.
-    Outside {
-        path: PathBuf,
-        /// Set when this process has created the top of the tree.
-        top_is_ours: Arc<AtomicBool>,
-    },
+    Outside { path: PathBuf, top: Arc<TopEntry> },
     /// It is part of the tree, and has this name in its parent.
     In(Arc<Directory>, EntryName),
 }
 
 impl Directory {
     /// The directory that the tree is put into, opened as `path`: not part of the tree, so never made
-    /// canonical. `top_is_ours` is set as soon as an entry is created in it, which a failure has to
+    /// canonical. `top` is told as soon as an entry is created in it, which a failure has to
     /// remove.
-    pub(super) fn outside(fd: Arc<OwnedFd>, path: &Path, top_is_ours: Arc<AtomicBool>) -> Self {
+    pub(super) fn outside(fd: Arc<OwnedFd>, path: &Path, top: Arc<TopEntry>) -> Self {
         Self {
             fd,
             place: Place::Outside {
                 path: path.to_owned(),
-                top_is_ours,
+                top,
             },
             is_scattering: AtomicBool::new(false),
         }
@@ -94,14 +91,17 @@ impl Directory {
         self.note_created();
 
         let made = open_made(self.fd(), name)?;
+        if let Place::Outside { top, .. } = &self.place {
+            top.note_directory(&made);
+        }
         created_modes.adopt_directory(&made)?;
         Ok(made)
     }
 
     /// An entry was created in this directory. Outside the tree, that is the top of it.
     pub(super) fn note_created(&self) {
-        if let Place::Outside { top_is_ours, .. } = &self.place {
-            top_is_ours.store(true, Ordering::Relaxed);
+        if let Place::Outside { top, .. } = &self.place {
+            top.note_created();
         }
     }
 

@@ -4,7 +4,6 @@ use std::fs::File;
 use std::io::{self, Read as _};
 use std::os::fd::AsFd as _;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 
 use rustix::fs::{AtFlags, FileType, Mode, OFlags, RenameFlags};
 use rustix::fs::{openat, renameat, renameat_with, statat};
@@ -208,7 +207,7 @@ impl Checked {
     /// Leaves the tree where it is, for good; the caller has moved it or wants it there. Until then
     /// what it added to `.links` is removed in case of a failure.
     pub(crate) fn keep(self) -> Arc<AuthorizedNarInfo> {
-        self.guard.remove_on_drop.store(false, Ordering::Relaxed);
+        self.guard.top.keep();
         Arc::clone(&self.authorized)
     }
 }

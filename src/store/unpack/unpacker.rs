@@ -40,7 +40,7 @@ pub(crate) fn unpack<R: Chunks>(
     let tree = Arc::new(Tree::new(deduplication, destination.owner));
     let mut guard = TemporaryTree {
         destination,
-        remove_on_drop: Arc::default(),
+        top: Arc::default(),
         new_entries: None,
         reserve: Arc::clone(pool.reserve()),
     };
@@ -87,7 +87,7 @@ impl<R: Chunks> Unpacker<'_, R> {
         let outside = Arc::new(Directory::outside(
             Arc::clone(&destination.parent),
             &destination.parent_path,
-            Arc::clone(&guard.remove_on_drop),
+            Arc::clone(&guard.top),
         ));
 
         while let Some(event) = self.nar.next()? {
