@@ -25,6 +25,7 @@ mod pool;
 mod reserve;
 mod stages;
 mod temporary_tree;
+mod top_entry;
 mod tree;
 mod tree_deduplication;
 mod unpacker;

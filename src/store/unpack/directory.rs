@@ -21,7 +21,7 @@ use crate::store::remove::open_writable;
 use super::created_modes::{CreatedModes, UNFINISHED_DIRECTORY};
 use super::crowding::{self, Crowding};
 use super::error::UnpackError;
-use super::temporary_tree::TopEntry;
+use super::top_entry::TopEntry;
 
 /// The longest name that Linux takes, with a NUL at its end.
 const PATH_MAX: usize = 4096;

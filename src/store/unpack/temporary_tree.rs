@@ -1,15 +1,11 @@
 //! A tree that is removed when dropped, unless its owner has moved it to its final place or keeps it
 //! where it is, as the helper of guix-daemon does.
 
-use std::os::fd::AsFd;
-use std::path::Path;
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, OnceLock};
-
-use rustix::fs::{AtFlags, StatxFlags, statx};
+use std::sync::Arc;
 
 use super::destination::Destination;
 use super::reserve::Reserve;
+use super::top_entry::TopEntry;
 use super::tree_deduplication::NewEntries;
 
 /// Removes what stands at the destination when this process created it there and it is not to
@@ -20,54 +16,6 @@ pub(super) struct TemporaryTree {
     /// What it adds to `.links`, where it is deduplicated.
     pub(super) new_entries: Option<NewEntries>,
     pub(super) reserve: Arc<Reserve>,
-}
-
-/// What is known of the top entry of a tree.
-#[derive(Debug, Default)]
-pub(super) struct TopEntry {
-    /// Set when this process creates it, cleared when the tree is to stay.
-    is_ours: AtomicBool,
-    /// Which directory it is, if it is one. When the daemon has ended, its helper has no lock any more: another process
-    /// may have removed the tree, and have made its own at the same name.
-    directory: OnceLock<Identity>,
-}
-
-/// The number of an inode, which is used again, and when that was created: seconds and nanoseconds, where the file system
-/// knows.
-type Identity = (u64, i64, u32);
-
-impl TopEntry {
-    /// This process has created it.
-    pub(super) fn note_created(&self) {
-        self.is_ours.store(true, Ordering::Relaxed);
-    }
-
-    /// It is `directory`.
-    pub(super) fn note_directory(&self, directory: impl AsFd) {
-        if let Ok(identity) = identity(directory, Path::new(""), AtFlags::EMPTY_PATH) {
-            let _ = self.directory.set(identity);
-        }
-    }
-
-    /// It is to stay.
-    pub(super) fn keep(&self) {
-        self.is_ours.store(false, Ordering::Relaxed);
-    }
-
-    /// Whether what stands at `destination` is to be removed.
-    fn is_garbage(&self, destination: &Destination) -> bool {
-        let name = Path::new(destination.name().as_os_str());
-        let found = || identity(destination.parent(), name, AtFlags::SYMLINK_NOFOLLOW);
-        let directory = self.directory.get();
-        self.is_ours.load(Ordering::Relaxed)
-            && directory.is_none_or(|ours| found().is_ok_and(|found| found == *ours))
-    }
-}
-
-fn identity(directory: impl AsFd, name: &Path, flags: AtFlags) -> rustix::io::Result<Identity> {
-    let found = statx(directory, name, flags, StatxFlags::INO | StatxFlags::BTIME)?;
-    let created = found.stx_btime;
-    Ok((found.stx_ino, created.tv_sec, created.tv_nsec))
 }
 
 impl std::fmt::Debug for TemporaryTree {
@@ -89,6 +37,8 @@ impl Drop for TemporaryTree {
 
 #[cfg(test)]
 mod tests {
+    use std::path::Path;
+
     use rustix::fs::{Mode, OFlags, open};
 
     use super::*;
