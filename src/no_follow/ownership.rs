@@ -4,9 +4,9 @@
 //! of temp roots and the locks to write to them, and makes directories writable before it removes them: one that is
 //! root's ends the collection, each time.
 
-use std::os::fd::AsFd;
+use std::os::fd::{AsFd, AsRawFd as _};
 
-use rustix::fs::{AtFlags, FileType, Gid, Uid, chownat, fstat};
+use rustix::fs::{AtFlags, CWD, FileType, Gid, Uid, chownat, fstat};
 use rustix::io;
 use rustix::process::geteuid;
 
@@ -27,6 +27,10 @@ impl Owner {
     /// Those of `fstat`.
     pub(crate) fn of(directory: impl AsFd) -> io::Result<Option<Self>> {
         if !geteuid().is_root() {
+            return Ok(None);
+        }
+        // What the user names relative to the working directory is the user's.
+        if directory.as_fd().as_raw_fd() == CWD.as_raw_fd() {
             return Ok(None);
         }
         let stat = fstat(directory)?;

@@ -14,7 +14,7 @@ mod builds;
 mod database;
 mod early;
 mod kept;
-mod limits;
+pub(crate) mod limits;
 mod locks;
 mod mirror;
 mod offsets;

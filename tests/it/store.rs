@@ -7,6 +7,7 @@ use std::path::Path;
 use rustix::fs::XattrFlags;
 use rustix::io::Errno;
 
+use crate::faults::limits::has_strace;
 use crate::support::listing::{items, links, names, rows, sorted_lines, tree};
 use crate::support::sandbox::{Running, run};
 use crate::support::{Fixture, Kind, Reply, Sandbox, Server, item, wait_until};
@@ -346,11 +347,7 @@ fn what_root_fetches_into_the_store_of_another_user_belongs_to_that_user() {
     // As the daemon of that user has made them; what has several names is one of its files, too.
     let store = sandbox.store();
     let state = sandbox.root().join("var/guix");
-    for directory in [&store, &state] {
-        let mut chown = std::process::Command::new("chown");
-        chown.args(["-hR", &format!("{OWNER}:{OWNER}")]);
-        assert!(chown.arg(directory).status().unwrap().success());
-    }
+    give_to(OWNER, &[&store, &state]);
 
     let server = Server::of(Kind::Guix.directory());
     let top = item("sample");
@@ -381,4 +378,60 @@ fn what_root_fetches_into_the_store_of_another_user_belongs_to_that_user() {
     assert_guix_as_expected(&sandbox);
     assert_eq!(of_others(&store), [""; 0]);
     assert_eq!(of_others(&state), [""; 0]);
+}
+
+#[test]
+fn a_killed_fetch_of_root_leaves_what_the_collector_of_another_user_can_remove() {
+    const OWNER: u32 = 4711;
+    if !rustix::process::geteuid().is_root() || !has_strace() {
+        return;
+    }
+    for kill in 1..=24 {
+        let sandbox = Sandbox::new();
+        let url = Kind::Guix.url();
+        run(sandbox.command(Kind::Guix, &url, &["fetch", &item("notes")])).exits(0);
+        let store = sandbox.store();
+        let state = sandbox.root().join("var/guix");
+        give_to(OWNER, &[&store, &state]);
+
+        // The system call by which root could give things away.
+        let inject = format!("inject=fchownat:signal=KILL:when={kill}");
+        let fetch = sandbox.command(Kind::Guix, &url, &["fetch", &item("sample")]);
+        let mut traced = std::process::Command::new("sh");
+        traced.args(["-c", "umask 022; exec \"$@\"", "sh"]);
+        traced.args([
+            "strace",
+            "-f",
+            "-qq",
+            "-o",
+            "/dev/null",
+            "-e",
+            "trace=fchownat",
+        ]);
+        traced.args(["-e", &inject]);
+        traced.arg(fetch.get_program()).args(fetch.get_args());
+        for (name, value) in fetch.get_envs() {
+            match value {
+                Some(value) => traced.env(name, value),
+                None => traced.env_remove(name),
+            };
+        }
+        run(traced);
+
+        let mut of_root = of_others(&store, OWNER);
+        of_root.retain(|path| {
+            let metadata = Path::new(path).symlink_metadata().unwrap();
+            let can_be_removed = metadata.permissions().mode() & 0o777 == 0o755
+                && std::fs::read_dir(path).unwrap().next().is_none();
+            metadata.is_dir() && metadata.uid() == 0 && !can_be_removed
+        });
+        assert_eq!(of_root, [""; 0], "{kill}");
+    }
+}
+
+/// Gives everything in `directories` to the user and the group of this number.
+fn give_to(owner: u32, directories: &[&Path]) {
+    let mut chown = std::process::Command::new("chown");
+    chown.args(["-hR", &format!("{owner}:{owner}")]);
+    assert!(chown.args(directories).status().unwrap().success());
 }

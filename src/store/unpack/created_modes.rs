@@ -59,6 +59,20 @@ impl CreatedModes {
         Ok(nix::unistd::close(file)?)
     }
 
+    /// Whether what is made is given to another user.
+    pub(super) fn are_given_away(&self) -> bool {
+        self.owner.is_some()
+    }
+
+    /// The mode to make a directory with. If this process is killed before it has given the directory away, the
+    /// collector of its owner has to be able to read it, empty as it is, before it can remove it.
+    pub(super) fn of_new_directory(&self) -> Mode {
+        match self.owner {
+            Some(_) => canonical::DIRECTORY_MODE | Mode::WUSR,
+            None => UNFINISHED_DIRECTORY,
+        }
+    }
+
     /// Gives a directory that was just made [`UNFINISHED_DIRECTORY`], where it does not have it.
     /// What is created in it afterward inherits no ACL from it.
     pub(super) fn adopt_directory(&self, directory: &OwnedFd) -> io::Result<()> {

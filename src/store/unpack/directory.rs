@@ -18,7 +18,7 @@ use crate::format::nar::EntryName;
 use crate::store::canonical;
 use crate::store::remove::open_writable;
 
-use super::created_modes::{CreatedModes, UNFINISHED_DIRECTORY};
+use super::created_modes::CreatedModes;
 use super::crowding::{self, Crowding};
 use super::error::UnpackError;
 use super::top_entry::TopEntry;
@@ -80,9 +80,10 @@ impl Directory {
         crowding: &mut Crowding,
         name: &EntryName,
     ) -> std::io::Result<OwnedFd> {
-        if self.is_outside() {
-            // Its flags are not changed, because it is not part of the tree.
-            rustix::fs::mkdirat(self.fd(), name.as_bytes(), UNFINISHED_DIRECTORY)?;
+        if self.is_outside() || created_modes.are_given_away() {
+            // Its flags are not changed, because it is not part of the tree, or of another user.
+            let mode = created_modes.of_new_directory();
+            rustix::fs::mkdirat(self.fd(), name.as_bytes(), mode)?;
         } else if crowding.make_directory(self.fd(), name.as_bytes())?
             == crowding::Parent::Scattering
         {

@@ -163,7 +163,7 @@ fn a_limit_of_memory_is_a_local_error_or_enough() {
 }
 
 /// Whether the tests can have `strace` make system calls fail.
-fn has_strace() -> bool {
+pub(crate) fn has_strace() -> bool {
     let version = Command::new("strace").arg("-V").output();
     let is_there = version.is_ok_and(|ended| ended.status.success());
     if !is_there {
