@@ -27,7 +27,6 @@ mod processes;
 mod random_faults;
 mod ranges;
 mod read_ahead;
-mod resets;
 mod space;
 mod stale;
 mod sync;

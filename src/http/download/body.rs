@@ -181,7 +181,6 @@ fn open_network(
         is_complete: Arc::clone(&is_complete),
         expected: head.body_bytes,
         ends_with_bytes: head.ends_with_bytes,
-        ends_with_encoding: head.ends_with_connection && !head.encodings.is_empty(),
         chunks: sender,
         limiter: runtime.limiter().cloned(),
     };
@@ -241,8 +240,6 @@ struct Transfer {
     url: Url,
     expected: Option<u64>,
     ends_with_bytes: bool,
-    /// Whether the encoding tells that the body is complete when the server ends the connection in any way.
-    ends_with_encoding: bool,
     chunks: QueueSender<Chunk>,
     is_complete: Arc<AtomicBool>,
     limiter: Option<Arc<RateLimiter>>,
@@ -269,9 +266,6 @@ impl Transfer {
             let chunk = match (reader.next_chunk().await, self.expected) {
                 (Ok(None) | Err(HttpErrorKind::Closed), Some(expected)) if received < expected => {
                     return Err(HttpErrorKind::Truncated { received, expected });
-                }
-                (Err(kind), _) if self.ends_with_encoding && kind.is_connection_end() => {
-                    return Ok(());
                 }
                 (chunk, _) => chunk?,
             };

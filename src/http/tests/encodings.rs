@@ -157,30 +157,6 @@ fn the_compression_of_the_narinfo_tells_what_is_encoded() {
     }
 }
 
-/// Where nothing tells the length, the encoding tells where the body ends.
-#[test]
-fn an_encoded_body_may_end_by_a_reset() {
-    let whole = gzip(&nar());
-    for (fields, end, is_whole) in [
-        ("", whole.len(), true),
-        ("", whole.len() - 1, false),
-        ("Content-Length: 1000000\r\n", whole.len(), false),
-    ] {
-        let body = whole[..end].to_vec();
-        let server = TestServer::start(move |mut peer| {
-            if peer.request().is_some() {
-                let head = format!("HTTP/1.1 200 OK\r\nContent-Encoding: gzip\r\n{fields}\r\n");
-                peer.send(&[head.as_bytes(), &body].concat());
-                peer.reset();
-            }
-        });
-        match read(open(&server, Some(Compression::None))) {
-            Ok(received) => assert!(is_whole && received == nar(), "{end}: {fields}"),
-            Err(error) => assert!(!is_whole && error.outage().is_some(), "{error:?}"),
-        }
-    }
-}
-
 #[test]
 fn an_early_end_is_a_cut_where_the_length_is_unknown() {
     let whole = gzip(&nar());
