@@ -106,8 +106,6 @@ pub(super) struct BodyHead {
     pub(super) body_bytes: Option<u64>,
     /// Whether the body is complete with these bytes although the connection stays open.
     pub(super) ends_with_bytes: bool,
-    /// Whether nothing but the end of the connection tells where the body ends.
-    pub(super) ends_with_connection: bool,
     pub(super) encodings: ContentEncodings,
     /// Bytes of the file.
     pub(super) content_length: Option<u64>,
@@ -142,7 +140,6 @@ impl BodyHead {
             status,
             body_bytes,
             ends_with_bytes: framing == TransferEncoding::Identity,
-            ends_with_connection: body_bytes.is_none() && framing != TransferEncoding::Chunked,
             content_length: body_bytes.filter(|_| is_plain),
             validator: validator(headers).filter(|_| is_plain),
             ranges: match status {

@@ -6,9 +6,8 @@
 //! together is decided by the nar's hash in the end, so a changed file cannot do harm.
 //!
 //! A response without `Content-Length` that ends before the size in the narinfo is resumed like one
-//! that broke off. That size is not signed: when the file ends there again, or the narinfo has none, it
-//! is the decoder that tells whether something is missing. Many servers end such a response, over TLS,
-//! without a `close_notify`.
+//! that broke off. That size is not signed: when the file ends there again, it is the decoder that
+//! tells whether something is missing.
 //!
 //! The bytes may come from three places: one connection, several of them when one has turned
 //! out to be slow ([`Segments`]), or a download that was started ahead of time ([`PrefetchedNar`]). A slow
@@ -200,7 +199,7 @@ impl ResumableBody {
         }
         loop {
             if self.is_complete() {
-                return Ok(self.ended(None));
+                return Ok(self.ended());
             }
             match self.next_chunk() {
                 Ok(Some(chunk)) => {
@@ -210,13 +209,10 @@ impl ResumableBody {
                 }
                 Ok(None) => match self.truncation() {
                     Some(error) => self.resume(error)?,
-                    None => return Ok(self.ended(None)),
+                    None => return Ok(self.ended()),
                 },
                 // Without a length, such a response may be complete.
-                Err(_) if self.is_at_file_size() => return Ok(self.ended(None)),
-                Err(error) if self.has_possible_end() && self.truncation().is_none() => {
-                    return Ok(self.ended(Some(error)));
-                }
+                Err(_) if self.is_at_file_size() => return Ok(self.ended()),
                 Err(error) => self.resume(error)?,
             }
         }
@@ -232,11 +228,6 @@ impl ResumableBody {
 
     fn is_at_file_size(&self) -> bool {
         self.content_length.is_none() && self.file_size == Some(self.received)
-    }
-
-    /// Whether the response that has failed may be complete.
-    fn has_possible_end(&self) -> bool {
-        matches!(&self.stream, BodyStream::Network(body) if body.may_be_complete())
     }
 
     /// Takes what `chunk` has besides bytes that have arrived before; false when that is nothing.
@@ -286,13 +277,13 @@ impl ResumableBody {
         }
     }
 
-    /// The file has arrived; there is no more, unless its response failed there with `error`.
-    fn ended(&mut self, error: Option<HttpError>) -> bool {
+    /// The file has arrived; there is no more.
+    fn ended(&mut self) -> bool {
         self.retries.progressed(self.server);
         let is_length_known = self.content_length.or(self.size).is_some();
         if !is_length_known && self.file_size != Some(self.received) {
             // The decoder may miss something.
-            let error = error.unwrap_or_else(|| HttpError::ended_early(&self.url, self.received));
+            let error = HttpError::ended_early(&self.url, self.received);
             let _ = self.shared.early_end.set(Arc::new(error));
         }
         false

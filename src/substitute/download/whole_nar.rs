@@ -159,12 +159,9 @@ impl BufRead for BodyReader {
     fn fill_buf(&mut self) -> io::Result<&[u8]> {
         while self.chunk.is_empty() {
             let next = self.body.next_chunk();
-            match next {
-                Ok(Some(chunk)) => self.chunk = chunk,
-                Ok(None) => break,
-                // The hash tells.
-                Err(_) if self.body.may_be_complete() => break,
-                Err(error) => return Err(io::Error::other(chain(&error))),
+            match next.map_err(|error| io::Error::other(chain(&error)))? {
+                Some(chunk) => self.chunk = chunk,
+                None => break,
             }
         }
         Ok(&self.chunk)
