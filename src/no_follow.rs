@@ -77,9 +77,8 @@ pub(crate) fn make_directory(parent: impl AsFd, name: impl AsRef<Path>) -> rusti
     let name = name.as_ref();
     mkdirat(&parent, name, Mode::from_raw_mode(0o755))?;
     let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-    let directory = openat(&parent, name, flags, Mode::empty())?;
-    give_owner_access(&directory)?;
-    adopt(parent, &directory)
+    let directory = openat(parent, name, flags, Mode::empty())?;
+    give_owner_access(&directory)
 }
 
 /// Gives the owner of `directory` access to it, whatever has its name by now.
@@ -93,14 +92,6 @@ fn give_owner_access(directory: &OwnedFd) -> rustix::io::Result<()> {
     chmodat(CWD, path, found | Mode::RWXU, AtFlags::empty())
 }
 
-/// Gives the owner of `directory` what root has made there, as `entry` is open.
-fn adopt(directory: impl AsFd, entry: &OwnedFd) -> rustix::io::Result<()> {
-    match Owner::of(directory)? {
-        Some(owner) => owner.adopt(entry),
-        None => Ok(()),
-    }
-}
-
 /// Opens the file `name` of `directory` to read and write it, after creating it, for its owner
 /// alone, if it is missing.
 ///
@@ -112,9 +103,30 @@ pub(crate) fn open_or_create_file(
 ) -> io::Result<File> {
     let flags = OFlags::RDWR | OFlags::CREATE | OFlags::NOFOLLOW | OFlags::CLOEXEC;
     let file = openat(directory, name.as_ref(), flags, Mode::RUSR | Mode::WUSR);
-    let file = file.map_err(explained)?;
-    adopt(directory, &file)?;
-    Ok(File::from(file))
+    Ok(File::from(file.map_err(explained)?))
+}
+
+/// The same; what root creates in a directory of another user is given to that user. A file that is there already may have
+/// been moved there by that user, and stays as it is.
+///
+/// # Errors
+/// As for [`open_or_create_file`].
+pub(crate) fn open_or_create_file_for_owner(
+    directory: BorrowedFd<'_>,
+    name: impl AsRef<Path>,
+) -> io::Result<File> {
+    let Some(owner) = Owner::of(directory)? else {
+        return open_or_create_file(directory, name);
+    };
+    let flags = OFlags::RDWR | OFlags::CREATE | OFlags::EXCL | OFlags::CLOEXEC;
+    match openat(directory, name.as_ref(), flags, Mode::RUSR | Mode::WUSR) {
+        Ok(file) => {
+            owner.adopt(&file)?;
+            Ok(File::from(file))
+        }
+        Err(Errno::EXIST) => open_or_create_file(directory, name),
+        Err(error) => Err(explained(error)),
+    }
 }
 
 /// Opens the file `name` of `directory` to read and write it.

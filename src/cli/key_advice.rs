@@ -98,7 +98,7 @@ impl Advice {
         let file = self.nix_conf.canonicalize().ok()?;
         let mut above = file.ancestors();
         above
-            .any(|directory| directory.ends_with("nix/store"))
+            .any(|directory| directory.ends_with("nix/store") || directory.ends_with("gnu/store"))
             .then_some(NIXOS_KEYS_SETTING)
     }
 

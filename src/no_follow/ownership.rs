@@ -4,9 +4,9 @@
 //! of temp roots and the locks to write to them, and makes directories writable before it removes them: one that is
 //! root's ends the collection, each time.
 
-use std::os::fd::{AsFd, AsRawFd as _};
+use std::os::fd::AsFd;
 
-use rustix::fs::{AtFlags, CWD, FileType, Gid, Uid, chownat, fstat};
+use rustix::fs::{AtFlags, FileType, Gid, Uid, chownat, fstat};
 use rustix::io;
 use rustix::process::geteuid;
 
@@ -29,10 +29,6 @@ impl Owner {
         if !geteuid().is_root() {
             return Ok(None);
         }
-        // What the user names relative to the working directory is the user's.
-        if directory.as_fd().as_raw_fd() == CWD.as_raw_fd() {
-            return Ok(None);
-        }
         let stat = fstat(directory)?;
         let is_another = !matches!(stat.st_uid, 0 | OVERFLOW_UID);
         Ok(is_another.then(|| Self {
@@ -53,6 +49,10 @@ impl Owner {
             return Ok(());
         }
         let (user, group) = (Some(self.user), Some(self.group));
-        chownat(entry, c"", user, group, AtFlags::EMPTY_PATH)
+        match chownat(entry, c"", user, group, AtFlags::EMPTY_PATH) {
+            // This root has not the right, or the group has no number in this user namespace.
+            Err(io::Errno::PERM | io::Errno::INVAL) => Ok(()),
+            given => given,
+        }
     }
 }

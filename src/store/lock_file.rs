@@ -16,7 +16,7 @@ use std::path::{Path, PathBuf};
 use rustix::fs::{AtFlags, Stat, fstat, statat, unlinkat};
 use rustix::io::{Errno, FdFlags, fcntl_dupfd_cloexec, fcntl_setfd};
 
-use crate::no_follow::{open_file, open_file_to_write, open_or_create_file};
+use crate::no_follow::{open_file, open_file_to_write, open_or_create_file_for_owner};
 
 use super::error::{StoreError, on};
 use super::lock_holder::LockHolder;
@@ -39,7 +39,7 @@ impl LockFile {
         directory: BorrowedFd<'_>,
         path: PathBuf,
     ) -> Result<Self, StoreError> {
-        match open_or_create_file(directory, path.file_name().unwrap_or_default()) {
+        match open_or_create_file_for_owner(directory, path.file_name().unwrap_or_default()) {
             Ok(file) => Ok(Self { kind, file, path }),
             Err(source) => Err(StoreError::Open { path, source }),
         }

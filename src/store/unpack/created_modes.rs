@@ -14,7 +14,7 @@ use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use rustix::fs::{Mode, OFlags, openat};
+use rustix::fs::{FileType, Mode, OFlags, fstat, openat};
 
 use crate::no_follow::Owner;
 use crate::store::canonical;
@@ -88,7 +88,11 @@ impl CreatedModes {
     ) -> rustix::io::Result<()> {
         if self.owner.is_some() {
             let flags = OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-            self.adopt(&openat(parent, name, flags, Mode::empty())?)?;
+            let symlink = openat(parent, name, flags, Mode::empty())?;
+            // The owner may have put something else there.
+            if FileType::from_raw_mode(fstat(&symlink)?.st_mode).is_symlink() {
+                self.adopt(&symlink)?;
+            }
         }
         canonical::settle_symlink(parent, name)
     }

@@ -26,8 +26,10 @@ impl std::fmt::Debug for TemporaryTree {
 
 impl Drop for TemporaryTree {
     fn drop(&mut self) {
-        if self.top.is_garbage(&self.destination) {
-            self.reserve.remove_tree(&self.destination);
+        if self.top.is_ours() {
+            if self.top.is_at(&self.destination) {
+                self.reserve.remove_tree(&self.destination);
+            }
             if let Some(new_entries) = &self.new_entries {
                 new_entries.withdraw();
             }
@@ -63,7 +65,7 @@ mod tests {
         std::fs::create_dir(&tree).unwrap();
         guard.top.note_created();
         guard.top.note_directory(open(&tree));
-        assert!(guard.top.is_garbage(&guard.destination));
+        assert!(guard.top.is_at(&guard.destination));
 
         std::fs::remove_dir(&tree).unwrap();
         // The number of the inode may be used again, but not at the same time.

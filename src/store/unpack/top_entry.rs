@@ -41,15 +41,19 @@ impl TopEntry {
         self.is_ours.store(false, Ordering::Relaxed);
     }
 
-    /// Whether what stands at `destination` is to be removed.
-    pub(super) fn is_garbage(&self, destination: &Destination) -> bool {
+    /// Whether this process has created it, and it is not to stay.
+    pub(super) fn is_ours(&self) -> bool {
+        self.is_ours.load(Ordering::Relaxed)
+    }
+
+    /// Whether it is what stands at `destination`.
+    pub(super) fn is_at(&self, destination: &Destination) -> bool {
         let name = Path::new(destination.name().as_os_str());
         let directory = self.directory.get();
-        self.is_ours.load(Ordering::Relaxed)
-            && directory.is_none_or(|ours| {
-                let found = identity(destination.parent(), name, AtFlags::SYMLINK_NOFOLLOW);
-                found.is_ok_and(|found| found == *ours)
-            })
+        directory.is_none_or(|ours| {
+            let found = identity(destination.parent(), name, AtFlags::SYMLINK_NOFOLLOW);
+            found.is_ok_and(|found| found == *ours)
+        })
     }
 }
 

@@ -2,6 +2,7 @@
 
 use std::collections::HashSet;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 use crate::format::store_path::StorePath;
 use crate::store::StoreError;
@@ -36,7 +37,9 @@ impl ClosureFetch {
             if !earlier.is_subset(&preparing) {
                 wait.restart();
             }
-            if self.is_hopeless(&plan) || !wait.has_time() {
+            let is_last = self.is_hopeless(&plan) || !wait.has_time();
+            self.waits.store(!is_last, Ordering::Relaxed);
+            if is_last {
                 total.add(self.run(planner, plan, valid));
                 return Ok(total);
             }
@@ -130,6 +133,8 @@ fn preparing(failed: &[(StorePath, ItemError)]) -> HashSet<StorePath> {
 impl FetchPlan {
     /// Takes the items of `given_up` out, and with them what depends on them.
     fn give_up(&mut self, given_up: &[(StorePath, ItemError)]) {
+        self.failed
+            .retain(|(path, _)| given_up.iter().all(|(gone, _)| gone != path));
         let mut places: Vec<Result<usize, StorePath>> = Vec::new();
         for mut item in std::mem::take(&mut self.items) {
             let path = item.path.clone();

@@ -164,8 +164,10 @@ impl ResumableBody {
 
     /// The server gives this file whole only.
     pub(super) fn note_range_refusal(&mut self) {
+        if self.segment_use != SegmentUse::Refused {
+            self.retries.health().refused_range(self.server);
+        }
         self.segment_use = SegmentUse::Refused;
-        self.retries.health().refused_range(self.server);
     }
 
     /// Whether `body` is, as far as the server says, of the version of the file that has arrived so far.

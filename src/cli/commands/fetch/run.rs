@@ -3,6 +3,7 @@
 use std::collections::HashSet;
 use std::path::Path;
 use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 
 use crate::cli::args::FetchArgs;
 use crate::cli::confinement::DiskChanges;
@@ -201,7 +202,7 @@ fn setup(
         } else {
             OnFailure::Stop
         },
-        waits: !settings.wait.is_zero(),
+        waits: AtomicBool::default(),
     };
     Ok((planner, fetch))
 }
