@@ -106,8 +106,8 @@ pub(crate) fn open_or_create_file(
     Ok(File::from(file.map_err(explained)?))
 }
 
-/// The same; what root creates in a directory of another user is given to that user. A file that is there already may have
-/// been moved there by that user, and stays as it is.
+/// The same; if root creates the file in a directory of another user, it is given to that user. One that is there already
+/// may be a file that the user has moved there, and stays as it is.
 ///
 /// # Errors
 /// As for [`open_or_create_file`].

@@ -123,7 +123,7 @@ impl Environment {
         self.names().any(|set| set == name)
     }
 
-    /// Whether `name` is `yes`, in either case, as Guix compares it.
+    /// Whether `name` is `yes`, in upper or lower case, as Guix compares it.
     #[must_use]
     pub(crate) fn is_yes(&self, name: &str) -> bool {
         self.text(name)

@@ -85,7 +85,8 @@ impl Credentials {
         }
         for (_, server) in self.servers_of(url) {
             for (name, value) in &server.fields {
-                if !fields.contains_key(name) {
+                let is_of_another = name == AUTHORIZATION && !server.is_user_of(url);
+                if !is_of_another && !fields.contains_key(name) {
                     fields.insert(name, value.clone());
                 }
             }
@@ -167,6 +168,24 @@ impl ServerCredentials {
     /// Whether it is for `server`, whatever user names and passwords the URLs have.
     pub(crate) fn is_for(&self, server: &ServerUrl) -> bool {
         self.server.as_str() == server.as_str()
+    }
+
+    /// Whether it is for `server` and the user name in its URL.
+    #[must_use]
+    pub(crate) fn is_for_user_of(&self, server: &ServerUrl) -> bool {
+        self.is_for(server) && self.is_user_of(server.base())
+    }
+
+    /// The user name in the URL of the server.
+    #[must_use]
+    pub(crate) fn user(&self) -> Option<&str> {
+        Some(self.server.base().username()).filter(|user| !user.is_empty())
+    }
+
+    /// Whether the user names here and in `url` are the same, where both have one.
+    fn is_user_of(&self, url: &Url) -> bool {
+        let own = self.server.base().username();
+        own.is_empty() || url.username().is_empty() || own == url.username()
     }
 
     /// Adds the header field `name`, unless there is one of this name.

@@ -1,4 +1,4 @@
-//! To whom belongs what root makes in a directory of another user: to that user.
+//! What root makes in the store of another user belongs to that user.
 //!
 //! The daemon of a store may run as an ordinary user, as Guix's does since version 1.5. Its collector opens the files
 //! of temp roots and the locks to write to them, and makes directories writable before it removes them: one that is
@@ -13,7 +13,7 @@ use rustix::process::geteuid;
 /// The user whom the kernel names where the owner has no number in this user namespace.
 const OVERFLOW_UID: u32 = 65534;
 
-/// The owner of a directory in which root makes something.
+/// The user who owns a directory in which root makes something.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Owner {
     user: Uid,
@@ -50,7 +50,7 @@ impl Owner {
         }
         let (user, group) = (Some(self.user), Some(self.group));
         match chownat(entry, c"", user, group, AtFlags::EMPTY_PATH) {
-            // This root has not the right, or the group has no number in this user namespace.
+            // This root lacks the right, as in some containers, or the group has no number in this user namespace.
             Err(io::Errno::PERM | io::Errno::INVAL) => Ok(()),
             given => given,
         }

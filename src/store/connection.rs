@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
 use rusqlite::config::DbConfig;
+use rusqlite::ffi::{Error, SQLITE_BUSY};
 use rusqlite::{Connection, ErrorCode, OpenFlags};
 
 use super::database_check::{DatabaseState, Tables, check, check_files, uri};
@@ -70,9 +71,19 @@ impl StoreConnection {
         &self.connection
     }
 
-    /// Whether the file was written to although the connection takes it for one that never changes: what was read by it
-    /// may be of several moments.
-    pub(super) fn has_changed(&self) -> bool {
+    /// What was `done`, unless the file was written to although the connection takes it for one that never changes: what was
+    /// read may be of several moments. That is an error as if another process had locked the file.
+    pub(super) fn unless_changed<T>(&self, done: rusqlite::Result<T>) -> rusqlite::Result<T> {
+        match self.has_changed() {
+            true => Err(rusqlite::Error::SqliteFailure(
+                Error::new(SQLITE_BUSY),
+                None,
+            )),
+            false => done,
+        }
+    }
+
+    fn has_changed(&self) -> bool {
         let version = self.unchanging.as_ref();
         version.is_some_and(|version| *version != file_version(&self.path))
     }
@@ -276,8 +287,10 @@ mod tests {
         let writer = Connection::open(&path).unwrap();
         writer.execute("UPDATE a SET name = 'new'", []).unwrap();
         writer.close().unwrap();
-        assert_eq!(name_of_a(reader.last()).unwrap(), "old");
-        assert!(reader.has_changed());
+        let old = name_of_a(reader.last());
+        assert_eq!(old.as_deref(), Ok("old"));
+        let error = reader.unless_changed(old).unwrap_err();
+        assert_eq!(error.sqlite_error_code(), Some(ErrorCode::DatabaseBusy));
         assert_eq!(name_of_a(reader.current().unwrap()).unwrap(), "new");
         assert!(!reader.has_changed());
     }

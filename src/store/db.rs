@@ -25,9 +25,6 @@ use super::wait::StoreObserver;
 use crate::format::store_path::{Dialect, StoreDir, StorePath};
 use crate::no_follow::real_path;
 
-/// How often something is read that changes meanwhile.
-const ATTEMPTS_MAX: u32 = 10;
-
 /// The outputs of a derivation: output name and path.
 pub(super) type Outputs = Vec<(String, StorePath)>;
 
@@ -162,16 +159,10 @@ impl Database {
         action: &'static str,
         mut work: impl FnMut(&mut Connection, &StoreDir) -> rusqlite::Result<T>,
     ) -> Result<T, StoreError> {
-        let mut attempts = 0;
-        let done = loop {
-            let done = retried(&self.path, &*self.observer, action, || {
-                work(self.connection.current()?, &self.store_dir)
-            });
-            attempts += 1;
-            if !self.connection.has_changed() || attempts == ATTEMPTS_MAX {
-                break done;
-            }
-        };
+        let done = retried(&self.path, &*self.observer, action, || {
+            let done = work(self.connection.current()?, &self.store_dir);
+            self.connection.unless_changed(done)
+        });
         self.is_damaged |= matches!(done, Err(StoreError::DamagedDatabase { .. }));
         done
     }

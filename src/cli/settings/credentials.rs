@@ -55,7 +55,7 @@ pub(super) fn load(
         }
     }
     for server in servers {
-        if !all.iter().any(|it| it.is_for(server)) {
+        if !all.iter().any(|it| it.is_for_user_of(server)) {
             all.push(ServerCredentials::new(server.clone()));
         }
     }
@@ -72,7 +72,7 @@ pub(super) fn load(
     let origin = urls.map_or(&Origin::Option("--substitute-urls"), |urls| &urls.origin);
     let is_client = matches!(origin, Origin::DaemonClient(_));
     for server in servers.iter().filter(|server| may_have_password(server)) {
-        let own = all.iter_mut().find(|it| it.is_for(server));
+        let own = all.iter_mut().find(|it| it.is_for_user_of(server));
         if let Some(own) = own
             && (!is_client || has_certain_host(server))
         {
@@ -214,14 +214,17 @@ fn read_netrc(
         return match read_secret(path) {
             Ok(text) => Ok(vec![Netrc::parse(text.expose())]),
             Err(error) => {
-                let message = format!("cannot read {}: {error}", shown_path(path));
-                let fault = SettingsError::value(&setting.origin, message);
-                let is_in_file = matches!(setting.origin, Origin::File { .. });
-                if error.kind() != io::ErrorKind::PermissionDenied || !is_in_file {
-                    return Err(fault);
+                let (path, is_in_file) = (
+                    shown_path(path),
+                    matches!(setting.origin, Origin::File { .. }),
+                );
+                if error.kind() == io::ErrorKind::PermissionDenied && is_in_file {
+                    let text = "the netrc-file is not used: this user may not read";
+                    warnings.push(format!("{text} {path}"));
+                    return Ok(Vec::new());
                 }
-                warnings.push(fault.to_string());
-                Ok(Vec::new())
+                let message = format!("cannot read {path}: {error}");
+                Err(SettingsError::value(&setting.origin, message))
             }
         };
     }
@@ -343,7 +346,8 @@ fn add_password(
     } else {
         DefaultEntry::Used
     };
-    let login = percent_decode_str(server.base().username()).decode_utf8_lossy();
+    let user = credentials.user().unwrap_or(server.base().username());
+    let login = percent_decode_str(user).decode_utf8_lossy().into_owned();
     let mut found = netrc
         .iter()
         .filter_map(|netrc| netrc.entry(host, &login, default));
@@ -520,6 +524,24 @@ mod tests {
         let sent = places.sent("/gnu/store", &NixConf::default(), OPTION, urls);
         // The last ones have empty passwords.
         assert_eq!(sent, ["bUBlOnB3", "eW91Og==", "bWU6"].map(basic));
+    }
+
+    #[test]
+    fn users_of_one_server_have_their_own_passwords() {
+        let mut places = Places::new();
+        let netrc = "machine a login you password no machine a login me password pw";
+        places.write("home/.netrc", netrc);
+        let nix_conf = NixConf::default();
+        let urls = ["https://me@a", "https://you@a", "https://other:x@a"];
+        let sent = places.sent("/gnu/store", &nix_conf, OPTION, urls);
+        assert_eq!(sent, ["bWU6cHc=", "eW91Om5v", "b3RoZXI6eA=="].map(basic));
+
+        let table = "[[server]]\nurl = \"https://me@a\"";
+        let settings = places.dir.path().join("config.toml");
+        let table = FileTable::parse(&settings, table.as_bytes()).unwrap();
+        let chosen = SettingsLayer::from_file(table, &mut places.findings);
+        let sent = places.sent_with(chosen, "/gnu/store", &nix_conf, ["https://a"]);
+        assert_eq!(sent, ["bWU6cHc="].map(basic));
     }
 
     #[test]

@@ -1,12 +1,18 @@
-//! Lookups at servers that answer some, and then fail as a whole for a time or for good.
+//! Lookups at servers that answer some, and then fail as a whole for a time or for good; and a server that does not finish a
+//! connection.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
 
+use url::Url;
+
 use crate::format::server_list::ServerIndex;
+use crate::format::server_url::ServerUrl;
 use crate::format::store_path::HashPart;
+use crate::http::error::HttpErrorKind;
 use crate::http::testing::*;
+use crate::http::tests::tls::insecure;
 use crate::http::*;
 
 const ANSWERED: usize = 5;
@@ -173,4 +179,28 @@ fn fails_alone_where_cache_info_is(cache_info: &'static str) {
     assert_eq!(status(&results, 7), Some(502));
     assert!(results.error(item(7)).attempts <= 6);
     assert!(results.down.is_empty());
+}
+
+#[test]
+fn a_server_has_its_own_time_to_connect_for_nars_too() {
+    let server = TestServer::start(Peer::stall);
+    let url = server.url().replace("http:", "https:");
+    let options = Options {
+        connect_timeout: Duration::from_secs(60),
+        ..insecure(quick())
+    };
+    let connect = Duration::from_millis(100);
+    let own = Timeouts {
+        connect,
+        stall: Duration::from_secs(5),
+    };
+    let options = Options {
+        server_timeouts: vec![(ServerUrl::parse(&url).unwrap(), own)],
+        ..options
+    };
+    let nar = Url::parse(&format!("{url}/nar")).unwrap();
+    let error = Client::new(options).unwrap().nar(NarRequest::new(nar));
+    let error = error.unwrap_err();
+    let is_own = matches!(error.kind(), HttpErrorKind::ConnectTimeout(limit) if *limit == connect);
+    assert!(is_own, "{error:?}");
 }

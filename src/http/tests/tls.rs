@@ -376,30 +376,6 @@ fn plain_http_on_a_tls_port_is_down() {
 }
 
 #[test]
-fn a_server_has_its_own_time_to_connect_for_nars_too() {
-    let server = TestServer::start(Peer::stall);
-    let url = server.url().replace("http:", "https:");
-    let options = Options {
-        connect_timeout: Duration::from_secs(60),
-        ..insecure(quick())
-    };
-    let connect = Duration::from_millis(100);
-    let own = Timeouts {
-        connect,
-        stall: Duration::from_secs(5),
-    };
-    let options = Options {
-        server_timeouts: vec![(ServerUrl::parse(&url).unwrap(), own)],
-        ..options
-    };
-    let nar = Url::parse(&format!("{url}/nar")).unwrap();
-    let error = Client::new(options).unwrap().nar(NarRequest::new(nar));
-    let error = error.unwrap_err();
-    let is_own = matches!(error.kind(), HttpErrorKind::ConnectTimeout(limit) if *limit == connect);
-    assert!(is_own, "{error:?}");
-}
-
-#[test]
 fn http2_is_multiplexed() {
     let server = Http2Server::start(|_, _, _| Reaction::Answer);
     let results = look_up(insecure(quick()), server.tls.spec(), &items(3000));

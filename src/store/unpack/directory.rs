@@ -81,7 +81,7 @@ impl Directory {
         name: &EntryName,
     ) -> std::io::Result<OwnedFd> {
         if self.is_outside() || created_modes.are_given_away() {
-            // Its flags are not changed, because it is not part of the tree, or of another user.
+            // Flags are changed in this process's own trees only, and this directory is not part of one.
             let mode = created_modes.of_new_directory();
             rustix::fs::mkdirat(self.fd(), name.as_bytes(), mode)?;
         } else if crowding.make_directory(self.fd(), name.as_bytes())?

@@ -95,6 +95,7 @@ fn carry_out(
         failed,
         valid: complete,
         references,
+        has_successor,
         ..
     } = plan;
     let outcome = FetchOutcome {
@@ -119,6 +120,7 @@ fn carry_out(
     let replanning = Replanning {
         planner,
         references,
+        has_successor,
     };
 
     let _write_ahead = fetch.store.write_ahead(&fetch.installer.writers);
@@ -191,6 +193,8 @@ pub(super) fn check_space<'a>(
 pub(super) struct Replanning<'a> {
     pub(super) planner: &'a Planner,
     pub(super) references: References,
+    /// As in the plan.
+    pub(super) has_successor: bool,
 }
 
 pub(super) struct Coordinator<'a> {

@@ -6,7 +6,6 @@
 //! any more is no failure of the fetch.
 
 use std::collections::HashSet;
-use std::sync::atomic::Ordering;
 
 use crate::format::error_text::ErrorChain;
 use crate::substitute::closure::coordinator::{Coordinator, PlannedItemState};
@@ -124,8 +123,8 @@ impl Coordinator<'_> {
     /// Reports what has failed and is needed.
     fn record(&mut self, failed: Vec<Failure>) {
         let needed = self.needed(&failed);
-        let waits = self.fetch.waits.load(Ordering::Relaxed);
-        let is_tried_later = waits && failed.iter().any(|(_, it)| it.is_preparing());
+        let is_tried_later =
+            self.replanning.has_successor && failed.iter().any(|(_, it)| it.is_preparing());
         for (index, error) in failed {
             let item = &self.items[index].path;
             if !needed.contains(&index) {

@@ -1,7 +1,6 @@
 //! What the fetch of a closure needs, and its outcome. The fetch itself is in `coordinator`.
 
 use std::sync::Arc;
-use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
 use crate::format::store_path::StorePath;
@@ -40,8 +39,6 @@ pub(crate) struct ClosureFetch {
     pub(crate) jobs: usize,
     /// What to do with the rest when an item cannot be had.
     pub(crate) on_failure: OnFailure,
-    /// Whether items that servers are preparing are fetched later than in this run.
-    pub(crate) waits: AtomicBool,
 }
 
 /// What came of it.

@@ -96,6 +96,8 @@ pub(crate) struct FetchPlan {
     pub(crate) resolution: Resolution,
     /// What was to be done about references.
     pub(crate) references: References,
+    /// Whether a later plan fetches what servers turn out to be preparing.
+    pub(crate) has_successor: bool,
 }
 
 impl FetchPlan {

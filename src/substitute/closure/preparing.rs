@@ -2,7 +2,6 @@
 
 use std::collections::HashSet;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 
 use crate::format::store_path::StorePath;
 use crate::store::StoreError;
@@ -38,7 +37,7 @@ impl ClosureFetch {
                 wait.restart();
             }
             let is_last = self.is_hopeless(&plan) || !wait.has_time();
-            self.waits.store(!is_last, Ordering::Relaxed);
+            plan.has_successor = !is_last;
             if is_last {
                 total.add(self.run(planner, plan, valid));
                 return Ok(total);

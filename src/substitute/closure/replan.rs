@@ -59,6 +59,7 @@ impl Coordinator<'_> {
         let Replanning {
             planner,
             references,
+            ..
         } = self.replanning;
         with_ticks(
             TICK,

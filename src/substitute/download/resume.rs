@@ -2,9 +2,9 @@
 //!
 //! Any response other than the requested range, or one that begins before it, is followed by a request
 //! without a range, unless the server asks to wait (`Retry-After`): then the range is requested again
-//! after that time. Only a refusal of the server says that it gives no ranges of the file, and several in a
-//! row that it gives none at all; an outage does not, and segments are considered again after it. When several requests for a range failed one after the
-//! other, the file is requested whole, too.
+//! after that time. Only a refusal of the server says that it gives no ranges of the file, and refusals for
+//! several files in a row that it gives none at all; an outage does not, and segments are considered again
+//! after it. When several requests for a range failed one after the other, the file is requested whole, too.
 //!
 //! Segments that fail are started again after the wait; what has arrived of them is kept.
 

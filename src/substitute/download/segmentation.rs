@@ -34,6 +34,7 @@ impl ResumableBody {
                 tracing::debug!(start, "going on with segments");
                 self.repeated = self.received - start;
                 self.retries.note_joined();
+                self.retries.health().gave_range(self.server);
                 self.stream = BodyStream::Segments(segments);
             }
             FirstSegment::Refused => {

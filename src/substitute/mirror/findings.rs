@@ -125,6 +125,8 @@ pub(super) struct VerificationWork<'a> {
     pub(super) files: &'a HashMap<MirrorKey, u64>,
     /// The items that have narinfos.
     pub(super) listed: HashSet<HashPart>,
+    /// Whether items that were not listed have narinfos after all.
+    pub(super) asked: Mutex<HashMap<HashPart, bool>>,
     pub(super) done: AtomicU64,
     pub(super) bytes: AtomicU64,
     expected_bytes: u64,
@@ -147,6 +149,7 @@ impl<'a> VerificationWork<'a> {
             next: AtomicUsize::new(0),
             files: &inventory.files,
             listed: inventory.narinfos.iter().map(|it| it.item).collect(),
+            asked: Mutex::default(),
             done: AtomicU64::new(0),
             bytes: AtomicU64::new(0),
             expected_bytes: nars.sum(),

@@ -202,6 +202,21 @@ impl MirrorVerifier<'_> {
         faults.collect()
     }
 
+    /// Whether `item`, which was not listed, has the narinfo `key` by now; the target is asked once for each.
+    fn has_narinfo_now(
+        &self,
+        work: &VerificationWork<'_>,
+        item: HashPart,
+        key: &MirrorKey,
+    ) -> Result<bool, TargetError> {
+        if let Some(&known) = lock(&work.asked).get(&item) {
+            return Ok(known);
+        }
+        let is_there = self.target.current_size(key)?.is_some();
+        lock(&work.asked).insert(item, is_there);
+        Ok(is_there)
+    }
+
     fn check_references(
         &self,
         work: &VerificationWork<'_>,
@@ -213,7 +228,7 @@ impl MirrorVerifier<'_> {
                 reference.hash_part(),
                 MirrorKey::of_narinfo(&reference.hash_part()),
             );
-            if !work.listed.contains(&item) && self.target.current_size(&key)?.is_none() {
+            if !work.listed.contains(&item) && !self.has_narinfo_now(work, item, &key)? {
                 let fault = MirrorFault::MissingReference(reference.to_path());
                 faults.push((key.to_string(), fault));
             }

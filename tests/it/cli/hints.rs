@@ -152,5 +152,5 @@ fn a_mistyped_name_behind_a_hash_is_told_from_a_fault_of_the_server() {
         .says("the server has this hash under the name subst-tools-1.0");
     let report = sandbox.subst(&url, &["query", "--cache-miss-report", mistyped]);
     let report = report.exits(3).stdout;
-    assert!(report.contains("check its name"), "{report}");
+    assert!(report.contains("check the item's name"), "{report}");
 }

@@ -147,6 +147,29 @@ fn a_fetch_that_keeps_going_waits_although_something_else_failed() {
     assert_eq!(server.requests_for("/5.nar"), 2, "{:?}", server.asked());
 }
 
+#[test]
+fn an_item_that_a_server_has_given_up_fails_once() {
+    let sandbox = Sandbox::new();
+    let (publisher, server, items) = preparing_publisher(&sandbox, 2);
+    let gone = publisher.publish_file('5', "five", "");
+    run(command(&sandbox, &server.url(), &["query", &gone])).exits(0);
+    std::fs::remove_file(publisher.nar('5')).unwrap();
+    std::fs::remove_file(publisher.narinfo('5')).unwrap();
+
+    let arguments = ["fetch", "-k", "--wait", "5m", "--json", &items[0], &gone];
+    let ended = run(command(&sandbox, &server.url(), &arguments));
+    let of_gone = format!("cannot fetch {gone}");
+    assert_eq!(ended.stderr.matches(&of_gone).count(), 1, "{ended:?}");
+    let json = ended.json();
+    let paths = json["items"].as_array().unwrap().iter();
+    assert_eq!(
+        paths.filter(|item| item["path"] == *gone).count(),
+        1,
+        "{json}"
+    );
+    assert_eq!(contents(&sandbox, &items[0]), "one");
+}
+
 /// A publisher of files `1` and `2`, whose cache has lost the nar of the first since that was looked up:
 /// it is prepared anew, until its narinfo has been asked for three times more.
 fn expired(sandbox: &Sandbox) -> (Server, [String; 2]) {

@@ -73,8 +73,7 @@ pub(super) fn run(
 }
 
 /// Unpacks the item that `report_item` is about, after a while if servers are still preparing it, and
-/// notes its sizes there. The second result is how
-/// many bytes are kept for the next run.
+/// notes its sizes there. The second result is how many bytes are kept for the next run.
 fn fetch(
     context: &Context,
     destination: &Destination,
@@ -88,8 +87,16 @@ fn fetch(
     let installer = context.installer(&network)?;
     let mut wait = PreparationWait::new(context.settings.wait, context.cancel.clone());
     loop {
-        match unpack(context, &resolver, &installer, destination, report_item) {
-            Err(error) if error.is_preparing() && wait.has_time() => {
+        let waits = wait.has_time();
+        match unpack(
+            context,
+            &resolver,
+            &installer,
+            destination,
+            report_item,
+            waits,
+        ) {
+            Err(error) if error.is_preparing() && waits => {
                 wait.wait(1, &*context.progress);
                 resolver.discard(report_item.path.clone());
             }
@@ -104,6 +111,7 @@ fn unpack(
     installer: &Installer,
     destination: &Destination,
     report_item: &mut FetchReportItem,
+    waits: bool,
 ) -> Result<(), ItemError> {
     let item = AvailableItem::find(installer, resolver, &report_item.path)?;
     report_item.download_size = item.download_size();
@@ -111,7 +119,7 @@ fn unpack(
 
     let staging = OutputStaging::begin(destination)?;
     let temporary = staging.temporary().clone();
-    with_progress(context, installer, report_item, || {
+    with_progress(context, installer, report_item, waits, || {
         let builds = AllowedBuilds::Any;
         let sync = context.settings.sync;
         let checked = item.unpack(installer, resolver, &temporary, None, builds, sync)?;
@@ -122,11 +130,13 @@ fn unpack(
     })
 }
 
-/// Reports the progress of `work`, which unpacks the item of `report_item`.
+/// Reports the progress of `work`, which unpacks the item of `report_item`, and its failure, unless the item `waits` to be
+/// prepared.
 fn with_progress(
     context: &Context,
     installer: &Installer,
     report_item: &FetchReportItem,
+    waits: bool,
     work: impl FnOnce() -> Result<(), ItemError>,
 ) -> Result<(), ItemError> {
     let progress = &context.progress;
@@ -138,7 +148,7 @@ fn with_progress(
 
     let unpacked = with_ticks(TICK, || installer.report_progress(), work);
     if let Err(error) = &unpacked
-        && !error.is_preparing()
+        && !(waits && error.is_preparing())
     {
         progress.event(ProgressEvent::Failed {
             item: &report_item.path,

@@ -3,7 +3,6 @@
 use std::collections::HashSet;
 use std::path::Path;
 use std::sync::Arc;
-use std::sync::atomic::AtomicBool;
 
 use crate::cli::args::FetchArgs;
 use crate::cli::confinement::DiskChanges;
@@ -202,7 +201,6 @@ fn setup(
         } else {
             OnFailure::Stop
         },
-        waits: AtomicBool::default(),
     };
     Ok((planner, fetch))
 }

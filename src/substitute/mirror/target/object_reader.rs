@@ -99,9 +99,10 @@ impl ObjectReader {
         let body = match &mut self.body {
             Some(body) => body,
             None => {
-                let is_partial = self.received > 0 && self.request.if_range.is_some();
-                self.request.range = is_partial.then_some((self.received, None));
-                let body = self.client.nar(self.request.clone())?;
+                let body = match self.rest()? {
+                    Some(rest) => rest,
+                    None => self.client.nar(self.request.clone())?,
+                };
                 self.to_skip = match body.status() {
                     BodyStatus::Partial { start, .. } => self.received.saturating_sub(start),
                     BodyStatus::Full => self.received,
@@ -124,6 +125,23 @@ impl ObjectReader {
             self.chunk = chunk;
         }
         Ok(true)
+    }
+
+    /// The rest of the version that was read so far; `None` if the store does not give that.
+    fn rest(&mut self) -> Result<Option<NarBody>, HttpError> {
+        if self.received == 0 || self.request.if_range.is_none() {
+            return Ok(None);
+        }
+        let mut request = self.request.clone();
+        request.range = Some((self.received, None));
+        match self.client.nar(request) {
+            Ok(body) if body.validator() == self.request.if_range.as_deref() => Ok(Some(body)),
+            Err(error) if error.class() == HttpErrorClass::Transient => Err(error),
+            Ok(_) | Err(_) => {
+                self.request.if_range = None;
+                Ok(None)
+            }
+        }
     }
 
     /// Whether there is time for another request after `error`; waits before it.

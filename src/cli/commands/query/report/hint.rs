@@ -79,8 +79,8 @@ fn of_group(kind: MissGroup, advice: &Advice) -> String {
              it is not used; tell the server's administrator"
         }
         MissGroup::WrongItem => {
-            "check its name; else the server mixes up its items, or a proxy its answers; its answer is \
-             not used; tell the server's administrator"
+            "check the item's name; if it is right, the server mixes up its items, or a proxy its \
+             answers, which are not used; tell the server's administrator"
         }
         MissGroup::Unusable => "this is not a narinfo with a usable URL; tell its administrator",
         MissGroup::Dissent => DISSENT_HINT,
