@@ -31,6 +31,7 @@ mod gc;
 mod handle;
 mod item_lock;
 mod item_provenance;
+mod item_rows;
 mod layout;
 mod leftovers;
 mod links_directory;
@@ -67,6 +68,7 @@ pub use published::Published;
 pub use unpack::{CheckError, Checked, Unpacked};
 
 pub(crate) use closure::Closure;
+pub(crate) use db::RefusedItem;
 pub(crate) use deduplicate::Links;
 pub(crate) use directory::FreeSpace;
 pub(crate) use error::Remedy;

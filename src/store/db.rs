@@ -1,4 +1,4 @@
-//! The store database: which items are valid, and registering new ones.
+//! The store database: which items are valid, and registering new ones (see `item_rows`).
 //!
 //! Other programs write to it at the same time, so a writing transaction begins with the
 //! write lock (it never has to be upgraded, which could fail) and does nothing slow inside.
@@ -13,20 +13,21 @@ use std::os::fd::BorrowedFd;
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use rusqlite::{Connection, OptionalExtension as _, TransactionBehavior, params};
+use rusqlite::{Connection, OptionalExtension as _, TransactionBehavior};
 
 use super::closure::Closure;
 use super::connection::{self, Access, StoreConnection};
 use super::database_wait::retried;
 use super::error::StoreError;
+use super::item_rows::{BatchOutputs, RowRefusal, SELECT_ID, record_batch};
 use super::layout::Layout;
 use super::registration::Registration;
 use super::wait::StoreObserver;
-use crate::format::store_path::{Dialect, StoreDir, StorePath};
+use crate::format::store_path::{StoreDir, StorePath};
 use crate::no_follow::real_path;
 
-/// The outputs of a derivation: output name and path.
-pub(super) type Outputs = Vec<(String, StorePath)>;
+/// An item that cannot be registered, and why.
+pub(crate) type RefusedItem = (StorePath, StoreError);
 
 /// An open store database.
 #[derive(Debug)]
@@ -125,32 +126,41 @@ impl Database {
         Ok(closure)
     }
 
-    /// Makes every item of `batch` valid, or none. `batch` is in an order where references come
-    /// first, and `outputs` gives what its derivations build. A row that is there already is
-    /// replaced: it describes a tree that is gone.
+    /// Makes the items of `batch` valid, except those that it gives, with what is wrong with each of
+    /// them; if it fails, none. `batch` is in an order where references come first, and `outputs` gives
+    /// what its derivations build. A row that is there already is replaced: it describes a tree that is
+    /// gone.
     pub(super) fn write_registrations(
         &mut self,
         batch: &[&Registration],
-        outputs: &HashMap<&StorePath, Outputs>,
+        mut outputs: BatchOutputs<'_>,
         now: u64,
-    ) -> Result<(), StoreError> {
-        let missing = self.run("registering items", |connection, store_dir| {
-            let transaction =
+    ) -> Result<Vec<RefusedItem>, StoreError> {
+        let action = "registering items";
+        let refused = self.run(action, |connection, store_dir| {
+            let mut transaction =
                 connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
-            let missing = record_batch(&transaction, store_dir, batch, outputs, now)?;
-            if missing.is_none() {
-                transaction.commit()?;
-            }
-            Ok(missing)
+            let refused = record_batch(&mut transaction, store_dir, batch, &outputs, now)?;
+            transaction.commit()?;
+            Ok(refused)
         })?;
 
-        match missing {
-            None => Ok(()),
-            Some((item, missing)) => {
-                let item = self.store_dir.full_name(item);
-                Err(StoreError::MissingReferences { item, missing })
-            }
-        }
+        let refused = refused.into_iter().filter_map(|(item, refusal)| {
+            let error = match refusal {
+                RowRefusal::Outputs => outputs.remove(item)?.err()?,
+                RowRefusal::References(missing) => StoreError::MissingReferences {
+                    item: self.store_dir.full_name(item),
+                    missing,
+                },
+                RowRefusal::Row(source) => StoreError::Database {
+                    action,
+                    path: self.path.clone(),
+                    source,
+                },
+            };
+            Some((item.clone(), error))
+        });
+        Ok(refused.collect())
     }
 
     /// Does `work`, which is all of one `action`, as often as it takes.
@@ -234,138 +244,4 @@ fn position_of(ids: &mut Vec<i64>, positions: &mut HashMap<i64, usize>, id: i64)
     })
 }
 
-/// Records all of `batch`; gives the first item that has references which are not valid, and these.
-fn record_batch<'a>(
-    connection: &Connection,
-    store_dir: &StoreDir,
-    batch: &[&'a Registration],
-    outputs: &HashMap<&StorePath, Outputs>,
-    now: u64,
-) -> rusqlite::Result<Option<(&'a StorePath, Vec<String>)>> {
-    let mut ids = Vec::with_capacity(batch.len());
-    for item in batch {
-        let id = record_item(connection, store_dir, item, now)?;
-        let outputs = outputs.get(&item.path).map_or(&[][..], Vec::as_slice);
-        insert_outputs(connection, store_dir, id, outputs)?;
-        ids.push(id);
-    }
-
-    for (item, id) in batch.iter().zip(ids) {
-        let missing = insert_references(connection, store_dir, id, &item.references)?;
-        if !missing.is_empty() {
-            return Ok(Some((&item.path, missing)));
-        }
-    }
-    Ok(None)
-}
-
-/// Records `item`, in the place of what was recorded of it before; the id of its row.
-fn record_item(
-    connection: &Connection,
-    store_dir: &StoreDir,
-    item: &Registration,
-    now: u64,
-) -> rusqlite::Result<i64> {
-    let name = store_dir.full_name(&item.path);
-    let hash = item.nar_hash.base16_with_algorithm();
-    let deriver = item
-        .deriver
-        .as_ref()
-        .map(|deriver| store_dir.full_name(deriver));
-    let (now, nar_size) = (signed(now)?, signed(item.nar_size)?);
-    let known: Option<i64> = connection
-        .prepare_cached(SELECT_ID)?
-        .query_row([&name], |row| row.get(0))
-        .optional()?;
-    if let Some(id) = known {
-        // Its referrers refer to this row, so it is changed and not deleted.
-        connection
-            .prepare_cached("DELETE FROM Refs WHERE referrer = ?1")?
-            .execute([id])?;
-    }
-
-    match store_dir.dialect() {
-        Dialect::Guix => connection
-            .prepare_cached(if known.is_some() {
-                GUIX_UPDATE
-            } else {
-                GUIX_INSERT
-            })?
-            .execute(params![name, hash, now, deriver, nar_size])?,
-        Dialect::Nix => {
-            let signatures = item.signatures.join(" ");
-            let signatures = Some(signatures).filter(|signatures| !signatures.is_empty());
-            connection
-                .prepare_cached(if known.is_some() {
-                    NIX_UPDATE
-                } else {
-                    NIX_INSERT
-                })?
-                .execute(params![
-                    name, hash, now, deriver, nar_size, signatures, item.ca
-                ])?
-        }
-    };
-    Ok(known.unwrap_or_else(|| connection.last_insert_rowid()))
-}
-
-fn insert_outputs(
-    connection: &Connection,
-    store_dir: &StoreDir,
-    derivation: i64,
-    outputs: &[(String, StorePath)],
-) -> rusqlite::Result<()> {
-    for (output, path) in outputs {
-        let name = store_dir.full_name(path);
-        connection
-            .prepare_cached(INSERT_OUTPUT)?
-            .execute(params![derivation, output, name])?;
-    }
-    Ok(())
-}
-
-/// Records what `referrer` refers to; gives the names of those that are not valid.
-fn insert_references(
-    connection: &Connection,
-    store_dir: &StoreDir,
-    referrer: i64,
-    references: &[StorePath],
-) -> rusqlite::Result<Vec<String>> {
-    let mut missing = Vec::new();
-    let mut select = connection.prepare_cached(SELECT_ID)?;
-    let mut insert = connection.prepare_cached(INSERT_REFERENCE)?;
-    for reference in references {
-        let name = store_dir.full_name(reference);
-        match select
-            .query_row([&name], |row| row.get::<_, i64>(0))
-            .optional()?
-        {
-            Some(reference) => {
-                insert.execute([referrer, reference])?;
-            }
-            None => missing.push(name),
-        }
-    }
-    Ok(missing)
-}
-
-/// Numbers in the database are signed.
-fn signed(number: u64) -> rusqlite::Result<i64> {
-    i64::try_from(number).map_err(|error| rusqlite::Error::ToSqlConversionFailure(Box::new(error)))
-}
-
 const SELECT_NAR_SIZE: &str = "SELECT narSize FROM ValidPaths WHERE path = ?1";
-const SELECT_ID: &str = "SELECT id FROM ValidPaths WHERE path = ?1";
-const GUIX_INSERT: &str = "INSERT INTO ValidPaths (path, hash, registrationTime, deriver, narSize)
-    VALUES (?1, ?2, ?3, ?4, ?5)";
-const GUIX_UPDATE: &str = "UPDATE ValidPaths
-    SET hash = ?2, registrationTime = ?3, deriver = ?4, narSize = ?5 WHERE path = ?1";
-const NIX_INSERT: &str =
-    "INSERT INTO ValidPaths (path, hash, registrationTime, deriver, narSize, sigs, ca)
-    VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)";
-/// What was built here (`ultimate`) is not any more.
-const NIX_UPDATE: &str = "UPDATE ValidPaths SET hash = ?2, registrationTime = ?3, deriver = ?4,
-    narSize = ?5, sigs = ?6, ca = ?7, ultimate = NULL WHERE path = ?1";
-const INSERT_REFERENCE: &str = "INSERT OR IGNORE INTO Refs (referrer, reference) VALUES (?1, ?2)";
-const INSERT_OUTPUT: &str =
-    "INSERT OR REPLACE INTO DerivationOutputs (drv, id, path) VALUES (?1, ?2, ?3)";

@@ -6,8 +6,8 @@
 use std::fs::File;
 use std::io::Read as _;
 
-use super::db::Outputs;
 use super::error::{StoreError, on};
+use super::item_rows::Outputs;
 use super::layout::Layout;
 use crate::format::store_path::{StoreDir, StorePath};
 

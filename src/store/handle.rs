@@ -15,7 +15,7 @@ use crate::format::store_path::StorePath;
 use crate::sync::lock;
 
 use super::closure::Closure;
-use super::db::Database;
+use super::db::{Database, RefusedItem};
 use super::deduplicate::Links;
 use super::derivation;
 use super::directory::{FreeSpace, free_space, open_directory};
@@ -255,16 +255,23 @@ impl Store {
         Ok(published)
     }
 
-    /// Makes every item of `batch` valid, in one transaction, and releases their locks; before that,
+    /// Makes the items of `batch` valid, in one transaction, and releases their locks; before that,
     /// waits until they are on the disk, if the store was opened with such a [`SyncMode`]. Their
     /// order does not matter. `now` is in Unix seconds. What was recorded of them before, when
     /// their trees had been lost, is replaced.
     ///
+    /// Gives the items that do not become valid because of themselves, references first: a reference is
+    /// neither valid nor becomes it with the batch, a derivation cannot be read, or the database refuses the
+    /// row. Their trees are removed before their locks are released.
+    ///
     /// # Errors
-    /// A reference is neither valid nor in the batch, references run in a circle, a derivation
-    /// cannot be read, or the database fails. Then no item of the batch is valid, and all their
-    /// trees are removed before their locks are released.
-    pub fn register(&self, batch: Vec<Published>, now: u64) -> Result<(), StoreError> {
+    /// References run in a circle, or the database fails. Then no item of the batch is valid, and all
+    /// their trees are removed before their locks are released.
+    pub fn register(
+        &self,
+        batch: Vec<Published>,
+        now: u64,
+    ) -> Result<Vec<RefusedItem>, StoreError> {
         let registrations: Vec<Registration> = batch
             .iter()
             .map(|item| Registration::of(item.narinfo()))
@@ -273,11 +280,15 @@ impl Store {
         self.report_missing_hard_links();
         // The rows must not be on the disk before the items are.
         self.sync_items()?;
-        self.write_registrations(&registrations, now)?;
+        let refused = self.write_registrations(&registrations, now)?;
 
-        debug!(items = batch.len(), "registered");
-        batch.into_iter().for_each(Published::keep);
-        Ok(())
+        debug!(items = batch.len() - refused.len(), "registered");
+        for (item, registration) in batch.into_iter().zip(registrations) {
+            if refused.iter().all(|(path, _)| *path != registration.path) {
+                item.keep();
+            }
+        }
+        Ok(refused)
     }
 
     /// Waits until what was written to the store is on the disk, if it was opened with such a
@@ -301,23 +312,23 @@ impl Store {
         }
     }
 
-    /// Writes `batch` to the database, in one transaction.
+    /// Writes `batch` to the database, in one transaction; gives what cannot be registered of it.
     pub(super) fn write_registrations(
         &self,
         batch: &[Registration],
         now: u64,
-    ) -> Result<(), StoreError> {
+    ) -> Result<Vec<RefusedItem>, StoreError> {
         self.refuse_if_read_only()?;
         let ordered = order::references_first(batch, self.layout.store_dir())?;
 
         let mut outputs = HashMap::new();
         for item in &ordered {
             if item.path.is_derivation() {
-                outputs.insert(&item.path, derivation::outputs(&self.layout, &item.path)?);
+                outputs.insert(&item.path, derivation::outputs(&self.layout, &item.path));
             }
         }
 
-        self.database().write_registrations(&ordered, &outputs, now)
+        self.database().write_registrations(&ordered, outputs, now)
     }
 
     /// The entry `name` of the store directory.

@@ -1,6 +1,6 @@
 //! Tests of the store as its callers see it: making it, registering, placing items.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 use std::fs::File;
 use std::path::Path;
 use std::sync::Arc;
@@ -292,30 +292,77 @@ fn registers_a_batch_in_any_order() {
 }
 
 #[test]
-fn registers_all_or_nothing() {
+fn one_item_does_not_keep_the_others_of_its_batch_from_becoming_valid() {
     let root = tempfile::tempdir().unwrap();
     let store = guix_store(root.path());
-    let batch = [
-        registration("a", &[]),
-        registration("b", &["a", "gone", "lost"]),
-    ];
-    match store.write_registrations(&batch, NOW).unwrap_err() {
-        StoreError::MissingReferences {
-            item: referrer,
-            missing,
-        } => {
-            assert_eq!(referrer, format!("/gnu/store/{HASH_PART}-b"));
-            assert_eq!(missing.len(), 2);
-        }
-        other => panic!("{other}"),
-    }
-    assert!(
-        store
-            .valid_among(&[item("a"), item("b")])
-            .unwrap()
-            .is_empty()
+    std::fs::write(store.layout().item(&item("bad.drv")), "Derive(").unwrap();
+    let name = format!("/gnu/store/{HASH_PART}-conflict");
+    let trigger = format!(
+        "CREATE TRIGGER conflict BEFORE INSERT ON ValidPaths WHEN NEW.path = '{name}'
+         BEGIN SELECT RAISE(ABORT, 'conflict'); END"
     );
+    let batch = [
+        registration("above", &["lost"]),
+        registration("a", &["a"]),
+        registration("lost", &["a", "gone", "away"]),
+        registration("bad.drv", &[]),
+        registration("conflict", &[]),
+        registration("b", &["a"]),
+    ];
+    let file = store.layout().database_file();
+    Connection::open(file)
+        .unwrap()
+        .execute_batch(&trigger)
+        .unwrap();
+    let refused = store.write_registrations(&batch, NOW).unwrap();
 
+    let errors: HashMap<_, _> = refused.iter().map(|(item, error)| (item, error)).collect();
+    assert_eq!(errors.len(), 4, "{refused:?}");
+    assert!(matches!(
+        errors[&item("bad.drv")],
+        StoreError::Derivation(_)
+    ));
+    assert!(matches!(
+        errors[&item("conflict")],
+        StoreError::Database { .. }
+    ));
+    for (name, references) in [("lost", 2), ("above", 1)] {
+        match errors[&item(name)] {
+            StoreError::MissingReferences {
+                item: referrer,
+                missing,
+            } => {
+                assert_eq!(*referrer, format!("/gnu/store/{HASH_PART}-{name}"));
+                assert_eq!(missing.len(), references);
+            }
+            other => panic!("{other}"),
+        }
+    }
+    let names = rows(&store, "SELECT substr(path, 45) FROM ValidPaths");
+    assert_eq!(names, ["a", "b"]);
+    assert_eq!(references(&store, "a"), [item("a")]);
+    let count = rows(&store, "SELECT count(*) || '' FROM Refs");
+    assert_eq!(count, ["2"]);
+}
+
+#[test]
+fn what_refers_to_a_refused_item_is_refused_although_its_earlier_row_is_there() {
+    let root = tempfile::tempdir().unwrap();
+    let store = guix_store(root.path());
+    let first = [registration("x", &[]), registration("a", &["x"])];
+    store.write_registrations(&first, NOW).unwrap();
+    let again = [registration("a", &["gone"]), registration("b", &["a"])];
+    let refused = store.write_registrations(&again, NOW).unwrap();
+    let items: Vec<_> = refused.into_iter().map(|(item, _)| item).collect();
+    assert_eq!(items, [item("a"), item("b")]);
+    assert!(!store.is_valid(&item("b")).unwrap());
+    assert_eq!(recorded(&store, "a"), (registration("a", &["x"]), NOW));
+}
+
+#[test]
+fn a_circle_of_references_is_not_registered() {
+    let root = tempfile::tempdir().unwrap();
+    let store = guix_store(root.path());
     let circle = [
         registration("a", &["b"]),
         registration("b", &["c"]),
@@ -361,12 +408,12 @@ fn a_row_is_replaced_with_valid_references_or_not_at_all() {
     store
         .write_registrations(&[registration("a", &["x"]), registration("x", &[])], NOW)
         .unwrap();
-    let error = store
+    let refused = store
         .write_registrations(&[registration("a", &["gone"])], NOW + 9)
-        .unwrap_err();
+        .unwrap();
     assert!(
-        matches!(error, StoreError::MissingReferences { .. }),
-        "{error}"
+        matches!(&refused[..], [(_, StoreError::MissingReferences { .. })]),
+        "{refused:?}"
     );
     assert_eq!(recorded(&store, "a"), (registration("a", &["x"]), NOW));
 }
@@ -423,10 +470,13 @@ fn records_the_outputs_of_derivations() {
     assert_eq!(outputs, [format!("out /gnu/store/{HASH_PART}-a")]);
 
     std::fs::write(store.layout().item(&item("b.drv")), "Derive(").unwrap();
-    let error = store
+    let refused = store
         .write_registrations(&[registration("b.drv", &[])], NOW)
-        .unwrap_err();
-    assert!(matches!(error, StoreError::Derivation(_)), "{error}");
+        .unwrap();
+    assert!(
+        matches!(&refused[..], [(_, StoreError::Derivation(_))]),
+        "{refused:?}"
+    );
 }
 
 #[test]

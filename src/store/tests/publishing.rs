@@ -130,13 +130,18 @@ fn items_that_cannot_be_registered_are_removed_before_their_locks_are_released()
         .map(|(checked, lock)| store.publish(checked, lock).unwrap());
     assert_eq!(contents(&store).1, 2);
 
-    let error = store.register(batch.into(), NOW).unwrap_err();
+    let refused = store.register(batch.into(), NOW).unwrap();
     assert!(
-        matches!(error, StoreError::MissingReferences { .. }),
-        "{error}"
+        matches!(&refused[..], [(_, StoreError::MissingReferences { .. })]),
+        "{refused:?}"
     );
-    assert_eq!(contents(&store), (Vec::new(), 0));
-    assert!(!store.is_valid(&item("a")).unwrap());
+    assert_eq!(
+        contents(&store),
+        (vec![item("a").base().to_owned()], 1),
+        "no lock is left"
+    );
+    assert!(store.is_valid(&item("a")).unwrap());
+    assert!(!store.is_valid(&item("b")).unwrap());
 }
 
 #[test]

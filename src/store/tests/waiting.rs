@@ -130,7 +130,11 @@ fn a_wait_for_the_database_is_reported_and_can_be_interrupted() {
     let other = Connection::open(layout.database_file()).unwrap();
     other.execute_batch("BEGIN IMMEDIATE").unwrap();
 
-    let register = || store.write_registrations(&[registration("a", &[])], NOW);
+    let register = || {
+        let refused = store.write_registrations(&[registration("a", &[])], NOW)?;
+        assert_eq!(refused.len(), 0);
+        Ok(())
+    };
     report_of_wait(&recorder, &layout.database_file(), register);
     assert!(!store.is_valid(&item("a")).unwrap(), "readers do not wait");
 

@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use crossbeam_channel::{Receiver, Sender, bounded, unbounded};
 
-use crate::store::{Published, Store};
+use crate::store::{Published, RefusedItem, Store};
 use crate::substitute::clock::Clock;
 use crate::substitute::install::ItemError;
 use crate::sync::{Threads, catch_panic};
@@ -19,10 +19,10 @@ pub(super) struct RegistrationBatch {
     pub(super) items: Vec<Published>,
 }
 
-/// What came of a batch.
+/// What came of a batch: the items that could not be registered, or why none could.
 pub(super) struct RegistrationResult {
     pub(super) indices: Vec<usize>,
-    pub(super) result: Result<(), ItemError>,
+    pub(super) result: Result<Vec<RefusedItem>, ItemError>,
 }
 
 /// The thread's queue and its results. Dropping it waits for the batch under way.

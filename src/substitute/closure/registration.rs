@@ -5,6 +5,7 @@ use std::collections::HashSet;
 
 use crate::store::Published;
 use crate::substitute::closure::coordinator::{Coordinator, PlannedItemState};
+use crate::substitute::closure::failure::Failure;
 use crate::substitute::closure::registrar::{RegistrationBatch, RegistrationResult};
 use crate::substitute::install::ItemError;
 
@@ -72,17 +73,33 @@ impl Coordinator<'_> {
     /// Takes what came of the batch under way.
     pub(super) fn registered(&mut self, batch: RegistrationResult) {
         self.registrar.finished();
-        match batch.result {
-            Ok(()) => {
-                for index in batch.indices {
-                    self.becomes_valid(index);
-                }
+        let indices = batch.indices;
+        let failures: Vec<Failure> = match batch.result {
+            Ok(refused) => {
+                let failures = refused.into_iter().filter_map(|(path, error)| {
+                    let mut places = indices.iter();
+                    let index = places.find(|index| self.items[**index].path == path)?;
+                    Some((*index, error.into()))
+                });
+                failures.collect()
             }
             Err(error) => {
-                let mut error = Some(error);
-                for index in batch.indices {
-                    self.fail(index, error.take().unwrap_or(ItemError::NotTried));
-                }
+                let not_tried = std::iter::repeat_with(|| ItemError::NotTried);
+                let errors = std::iter::once(error).chain(not_tried);
+                indices.iter().copied().zip(errors).collect()
+            }
+        };
+
+        let failed: HashSet<usize> = failures.iter().map(|(index, _)| *index).collect();
+        for index in indices {
+            if !failed.contains(&index) {
+                self.becomes_valid(index);
+            }
+        }
+        for (index, error) in failures {
+            // What refers to an item that has failed has failed with it, or has another build.
+            if matches!(self.states[index], PlannedItemState::Registering) {
+                self.fail(index, error);
             }
         }
     }

@@ -1,10 +1,12 @@
 //! Invalid content with the signature of an authorized key: it is refused.
 
+use std::time::Duration;
+
 use subst::format::nar::{EntryName, NarWriter, SymlinkTarget};
 
 use crate::support::publisher::{Publisher, command, file_nar};
 use crate::support::sandbox::run;
-use crate::support::{Run, Sandbox, files_below};
+use crate::support::{Reply, Run, Sandbox, Server, files_below};
 
 /// A publisher with the only trusted key.
 struct OwnServer {
@@ -178,4 +180,42 @@ fn a_chain_of_references_is_followed_to_its_end() {
     let top = format!("/gnu/store/{reference}");
     let ended = own.fetch(&[&top]).exits(0);
     ended.says(&format!("{} items fetched", digits.len()));
+}
+
+/// A derivation that cannot be read fails with what refers to it. Whatever else is registered along with it
+/// becomes valid.
+#[test]
+fn an_item_that_cannot_be_registered_fails_alone() {
+    let own = OwnServer::new();
+    let base = |path: &str| path.trim_start_matches("/gnu/store/").to_owned();
+    let last = own.publisher.publish_file('1', "last", "");
+    let good = own.publisher.publish_file('2', "good", &base(&last));
+    let nar = file_nar(b"no derivation");
+    std::fs::write(own.publisher.nar('3'), &nar).unwrap();
+    let bad = own.publisher.describe_as(
+        &format!("{}-bad.drv", "3".repeat(32)),
+        &nar,
+        nar.len() as u64,
+        &base(&last),
+        "URL: 3.nar\nCompression: none\n",
+    );
+    let referrer = own.publisher.publish_file('4', "referrer", &base(&bad));
+
+    // All others wait for this one.
+    let directory = own.publisher.dir.clone();
+    let server = Server::start(move |request| {
+        let mut reply = Reply::file(&directory, request);
+        if request.path.ends_with("1.nar") {
+            reply.drip = Some((reply.body.len() / 10, Duration::from_millis(200)));
+        }
+        reply
+    });
+    let arguments = ["fetch", "--keep-going", &good, &referrer];
+    run(command(&own.sandbox, &server.url(), &arguments))
+        .exits(5)
+        .prints(&format!("{good}\n"))
+        .says("is not a derivation that can be read");
+    let fetched = [&last, &good].map(|path| own.sandbox.root().join(&path[1..]));
+    assert_eq!(files_below(&own.sandbox.store(), "-odd"), fetched);
+    assert_eq!(files_below(&own.sandbox.store(), ".drv").len(), 0);
 }
