@@ -8,6 +8,7 @@ use std::fs::File;
 use std::io::{self, Write as _};
 use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd, RawFd};
 
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::fs::{OFlags, fcntl_getfl};
 use rustix::io::fcntl_dupfd_cloexec;
 
@@ -126,6 +127,15 @@ impl ReplyPort {
     #[must_use]
     pub(crate) fn to(file: File) -> Self {
         Self(file)
+    }
+
+    /// Whether the daemon has gone away: the other end of the pipe is closed.
+    #[must_use]
+    pub(crate) fn is_closed(&self) -> bool {
+        let mut ports = [PollFd::new(&self.0, PollFlags::empty())];
+        // Those are reported without being waited for.
+        let ends = PollFlags::ERR | PollFlags::HUP;
+        poll(&mut ports, Some(&Timespec::default())).is_ok() && ports[0].revents().intersects(ends)
     }
 
     /// Sends one reply.

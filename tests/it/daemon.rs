@@ -17,7 +17,8 @@ use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
 
 use crate::support::fixture::{base, flip};
 use crate::support::listing::{sorted_lines, tree};
-use crate::support::{Fixture, Kind, Sandbox, files_below, item};
+use crate::support::sandbox::Running;
+use crate::support::{Fixture, Kind, Sandbox, Server, files_below, item};
 
 const UNKNOWN: &str = "/gnu/store/aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa-unknown";
 
@@ -246,6 +247,34 @@ fn trees_equal_those_of_the_stock_helper() {
         lines,
         sorted_lines(&Kind::Guix.directory().join("expected.txt"))
     );
+}
+
+/// Another process may own the destination by then.
+#[test]
+fn requests_of_a_daemon_that_ended_before_its_helper_began_are_not_carried_out() {
+    let sandbox = Sandbox::new();
+    let server = Server::of(Kind::Guix.directory());
+    let (notes, place) = (item("notes"), sandbox.path("notes"));
+    std::fs::write(&place, "of another process").unwrap();
+    let (replies_reader, replies) = std::io::pipe().unwrap();
+    drop(replies_reader);
+    for (mode, request) in [
+        ("--query", format!("have {notes}")),
+        (
+            "--substitute",
+            format!("substitute {notes} {}", place.display()),
+        ),
+    ] {
+        let mut command = sandbox.bare(&["substitute", mode, "--substitute-urls", &server.url()]);
+        command.arg("--acl").arg(sandbox.path("acl"));
+        let (requests, mut writer) = std::io::pipe().unwrap();
+        writeln!(writer, "{request}").unwrap();
+        let helper = Running::start_with(command, requests, replies.try_clone().unwrap());
+        helper.end().exits(0);
+        assert_eq!(server.asked(), Vec::<String>::new(), "{mode}");
+        let left = std::fs::read_to_string(&place).unwrap();
+        assert_eq!(left, "of another process");
+    }
 }
 
 #[test]

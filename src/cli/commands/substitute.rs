@@ -68,6 +68,11 @@ pub(crate) fn run(
     // Without the signal the helper would go on until it fails to write a reply.
     let _ = set_parent_process_death_signal(Some(Signal::TERM));
     let Inherited { options, mut port } = inherited;
+    // There is no signal from one that ended before.
+    if port.is_closed() {
+        return Ok(Exit::Done);
+    }
+
     let log = Arc::new(ClientLog::stderr());
     for word in options.substitute_urls().into_iter().flatten() {
         if let Err(error) = parse_servers(word) {
