@@ -12,18 +12,14 @@ use super::store_hint::store_hint;
 /// given or not.
 #[must_use]
 pub(crate) fn item_hint(error: &ItemError, advice: &Advice, is_requested: bool) -> Option<String> {
+    if let (true, Some(hint)) = (is_requested, name_hint_of(error)) {
+        return Some(hint);
+    }
     let hint = match error {
         ItemError::Refused {
             first: Refusal::UnauthorizedKey { key },
             ..
         } => advice.trust_signer(std::iter::once(key.as_str())),
-        ItemError::Refused {
-            first: Refusal::WrongItem { asked, answered },
-            ..
-        } if is_requested && asked.hash_part() == answered.hash_part() => format!(
-            "its name may be mistyped: the server has this hash under the name {}",
-            answered.name()
-        ),
         ItemError::NotAvailable { .. } if advice.offline => advice.newer_answer().to_owned(),
         ItemError::NotAvailable {
             status: ItemStatus::Preparing,
@@ -96,6 +92,28 @@ fn missing_hint(answers: &[UnavailableAt], advice: &Advice, is_requested: bool) 
         );
     }
     hint
+}
+
+/// What the user can do about an item whose hash a server has under another name, by `outcomes`.
+#[must_use]
+pub(crate) fn name_hint(outcomes: &[&LookupOutcome]) -> Option<String> {
+    let name = outcomes.iter().find_map(|outcome| outcome.other_name())?;
+    Some(format!(
+        "its name may be mistyped: the server has this hash under the name {name}"
+    ))
+}
+
+fn name_hint_of(error: &ItemError) -> Option<String> {
+    let (ItemError::NotAvailable { answers, .. }
+    | ItemError::Refused {
+        first: Refusal::WrongItem { .. },
+        answers,
+    }) = error
+    else {
+        return None;
+    };
+    let outcomes = answers.iter().map(|answer| &answer.outcome);
+    name_hint(&outcomes.collect::<Vec<_>>())
 }
 
 /// What the user can do about an item that servers may have, by their `answers`.

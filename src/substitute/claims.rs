@@ -253,5 +253,6 @@ fn claim_of(item: &StorePath, answer: &Result<NarInfo, LookupOutcome>) -> Claim 
     Err(LookupOutcome::Refused(Refusal::WrongItem {
         asked: item.clone(),
         answered: answered.to_path(),
+        is_signed: false,
     }))
 }

@@ -185,7 +185,10 @@ pub(crate) fn status_without_authority(answers: &[ServerAnswer]) -> ItemStatus {
 
     // Servers of other stores could not have the item, so their answers alone say nothing.
     let is_missing = any_outcome(answers, |outcome| {
-        matches!(outcome, LookupOutcome::Missing(_))
+        matches!(
+            outcome,
+            LookupOutcome::Missing(_) | LookupOutcome::Refused(_)
+        )
     });
     let is_other = any_outcome(answers, |outcome| {
         matches!(outcome, LookupOutcome::OtherStore(_))
@@ -267,6 +270,29 @@ mod tests {
         for (outcomes, status) in cases {
             let answers: Vec<_> = outcomes.iter().cloned().map(ServerAnswer::of).collect();
             assert_eq!(status_without_authority(&answers), status, "{outcomes:?}");
+        }
+    }
+
+    #[test]
+    fn a_signed_narinfo_of_the_same_hash_shows_that_the_name_is_wrong() {
+        let path = |name: &str| StorePath::parse(&format!("{}-{name}", "0".repeat(32))).unwrap();
+        for (is_signed, other, status) in [
+            (true, LookupOutcome::Missing(404), ItemStatus::Missing),
+            (
+                true,
+                LookupOutcome::OtherStore(other_store()),
+                ItemStatus::Missing,
+            ),
+            (true, LookupOutcome::Failed(down()), ItemStatus::Unknown),
+            (false, LookupOutcome::Failed(down()), ItemStatus::Refused),
+        ] {
+            let wrong = LookupOutcome::Refused(Refusal::WrongItem {
+                asked: path("hello-2.12"),
+                answered: path("hello-2.12.2"),
+                is_signed,
+            });
+            let answers = [wrong, other].map(ServerAnswer::of);
+            assert_eq!(status_without_authority(&answers), status, "{answers:?}");
         }
     }
 }

@@ -163,17 +163,29 @@ impl LookupOutcome {
 
     /// Whether this is more to report of an unavailable item than that the server does not have it.
     #[must_use]
-    pub(crate) const fn explains_absence(&self) -> bool {
-        self.is_refusal() || self.is_undecided() || matches!(self, Self::OtherStore(_))
+    pub(crate) fn explains_absence(&self) -> bool {
+        self.is_refusal()
+            || self.is_undecided()
+            || matches!(self, Self::Refused(_) | Self::OtherStore(_))
     }
 
-    /// Whether the server has a narinfo that was not accepted.
+    /// Whether the server has a narinfo of the item that was not accepted.
     #[must_use]
-    pub(crate) const fn is_refusal(&self) -> bool {
-        matches!(
-            self,
-            Self::Refused(_) | Self::Unusable(_) | Self::Unreadable(_)
-        )
+    pub(crate) fn is_refusal(&self) -> bool {
+        match self {
+            Self::Refused(refusal) => !refusal.is_wrong_name(),
+            Self::Unusable(_) | Self::Unreadable(_) => true,
+            _ => false,
+        }
+    }
+
+    /// The name under which the server has the item's hash, where it is another one than requested.
+    #[must_use]
+    pub(crate) fn other_name(&self) -> Option<&str> {
+        match self {
+            Self::Refused(refusal) => refusal.other_name(),
+            _ => None,
+        }
     }
 }
 

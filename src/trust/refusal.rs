@@ -16,6 +16,8 @@ pub enum Refusal {
         asked: StorePath,
         /// The described item.
         answered: StorePath,
+        /// Whether an authorized key has signed it.
+        is_signed: bool,
     },
     /// There is no signature, or it does not cover all that it must.
     #[error("it is not signed")]
@@ -55,6 +57,25 @@ pub enum Refusal {
 }
 
 impl Refusal {
+    /// The name that the requested hash has in the narinfo, where it is not the requested one.
+    #[must_use]
+    pub fn other_name(&self) -> Option<&str> {
+        match self {
+            Self::WrongItem {
+                asked, answered, ..
+            } if asked.hash_part() == answered.hash_part() => Some(answered.name()),
+            _ => None,
+        }
+    }
+
+    /// Whether the request is wrong, and not the narinfo: a hash belongs to one name, and an authorized
+    /// key has signed that it is another one.
+    #[must_use]
+    pub fn is_wrong_name(&self) -> bool {
+        let is_signed = matches!(self, Self::WrongItem { is_signed, .. } if *is_signed);
+        is_signed && self.other_name().is_some()
+    }
+
     /// The reason as one word for JSON output.
     #[must_use]
     pub const fn reason(&self) -> &'static str {

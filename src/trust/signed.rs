@@ -72,7 +72,7 @@ pub(crate) fn verify_all(
         .into_iter()
         .zip(signers)
         .map(|((narinfo, asked), signers)| {
-            check_item(&narinfo, asked)?;
+            check_item(&narinfo, asked, signers.is_ok())?;
             signers.map(|signers| SignedNarInfo {
                 narinfo,
                 signers,
@@ -122,12 +122,11 @@ pub(crate) fn reuse_signature(
     keys: &AuthorizedKeys,
     scope: SignatureScope,
 ) -> Result<Option<SignedNarInfo>, Refusal> {
-    check_item(narinfo, asked)?;
-    let signer = keys
-        .signer(key_id)
-        .ok_or_else(|| Refusal::UnauthorizedKey {
-            key: key_id.to_owned(),
-        })?;
+    let signer = keys.signer(key_id);
+    check_item(narinfo, asked, signer.is_some())?;
+    let signer = signer.ok_or_else(|| Refusal::UnauthorizedKey {
+        key: key_id.to_owned(),
+    })?;
 
     let signatures = narinfo.guix_signatures().count() + narinfo.nix_signatures().count();
     let may_have_more = signatures != 1 || narinfo.ca().is_some();
@@ -143,7 +142,7 @@ pub(crate) fn reuse_signature(
 
 /// Refuses a narinfo of another item. With a valid signature for one, a server could replace an item
 /// by another one, or by an older one of the same name.
-fn check_item(narinfo: &NarInfo, asked: StorePathRef<'_>) -> Result<(), Refusal> {
+fn check_item(narinfo: &NarInfo, asked: StorePathRef<'_>, is_signed: bool) -> Result<(), Refusal> {
     let answered = narinfo.store_path();
     if answered == asked {
         return Ok(());
@@ -152,5 +151,6 @@ fn check_item(narinfo: &NarInfo, asked: StorePathRef<'_>) -> Result<(), Refusal>
     Err(Refusal::WrongItem {
         asked: asked.to_path(),
         answered: answered.to_path(),
+        is_signed,
     })
 }

@@ -190,7 +190,7 @@ impl ItemError {
             .answers
             .iter()
             .filter_map(|answer| match &answer.outcome {
-                LookupOutcome::Refused(refusal) => Some(refusal),
+                LookupOutcome::Refused(refusal) if answer.outcome.is_refusal() => Some(refusal),
                 _ => None,
             });
         let first = lookup.policy_refusal().or_else(|| refusals.next()).cloned();

@@ -209,6 +209,7 @@ impl LookupEngine {
                 false => Refusal::WrongItem {
                     asked: entry.path.clone(),
                     answered: path,
+                    is_signed: false,
                 },
             };
             let outcome = LookupOutcome::Refused(refusal);

@@ -146,11 +146,33 @@ fn a_mistyped_name_behind_a_hash_is_told_from_a_fault_of_the_server() {
     let sandbox = Sandbox::new();
     let (url, tools) = (Kind::Guix.url(), item("tools"));
     let mistyped = tools.strip_suffix(".0").unwrap();
+    let hint = "the server has this hash under the name subst-tools-1.0";
+    let mirror = sandbox.path("mirror").display().to_string();
+    let tree = sandbox.path("tree").display().to_string();
+    for command in [
+        &["fetch"][..],
+        &["fetch", "--dry-run"],
+        &["fetch", "--output", &tree],
+        &["mirror", "--to", &mirror, "--closure"],
+    ] {
+        let command = [command, &[mistyped]].concat();
+        sandbox.subst(&url, &command).exits(1).says(hint);
+    }
+
     sandbox
-        .subst(&url, &["fetch", mistyped])
-        .exits(3)
-        .says("the server has this hash under the name subst-tools-1.0");
+        .subst(&url, &["query", mistyped])
+        .exits(1)
+        .says("1 missing");
     let report = sandbox.subst(&url, &["query", "--cache-miss-report", mistyped]);
-    let report = report.exits(3).stdout;
-    assert!(report.contains("check the item's name"), "{report}");
+    let report = report.exits(1).stdout;
+    let report = report.split_whitespace().collect::<Vec<_>>().join(" ");
+    assert!(report.contains(hint), "{report}");
+    assert!(report.contains("MISSING, no server has it: 1"), "{report}");
+
+    // From the lookup cache, too.
+    sandbox.subst(&url, &["fetch", &tools]).exits(0);
+    sandbox
+        .subst(&url, &["fetch", "--offline", mistyped])
+        .exits(1)
+        .says(hint);
 }

@@ -111,7 +111,7 @@ fn warn_about_servers(context: &Context, item: &ChallengedItem, failures: &mut B
             continue;
         };
         let text = format!("{}: {outcome}", url.as_str());
-        if (outcome.is_undecided() || outcome.is_refusal() || outcome.explains_absence())
+        if outcome.explains_absence()
             && failures.len() < FAILURES_SHOWN_MAX
             && failures.insert(text.clone())
         {

@@ -3,7 +3,7 @@
 use std::io::{self, ErrorKind};
 
 use crate::cli::advice::Advice;
-use crate::cli::item_hint::DISSENT_HINT;
+use crate::cli::item_hint::{DISSENT_HINT, name_hint};
 use crate::cli::mirror_place::MirrorPlace;
 use crate::cli::shell_command::{add, quoted};
 use crate::http::{BucketError, HttpError, HttpErrorKind};
@@ -20,9 +20,11 @@ pub(super) fn hint(failure: &MirrorFailure, to: &MirrorPlace, advice: &Advice) -
             let mut keys = answers
                 .iter()
                 .filter_map(|(_, answer)| unauthorized(answer));
-            match keys.next() {
-                Some(first) => advice.trust_signer(std::iter::once(first).chain(keys)),
-                None => by_class(failure.class(), advice),
+            let outcomes: Vec<_> = answers.iter().map(|(_, answer)| answer).collect();
+            match (keys.next(), name_hint(&outcomes)) {
+                (Some(first), _) => advice.trust_signer(std::iter::once(first).chain(keys)),
+                (None, Some(hint)) => hint,
+                (None, None) => by_class(failure.class(), advice),
             }
         }
         MirrorFailure::Policy(Refusal::Dissent(_)) => DISSENT_HINT.to_owned(),

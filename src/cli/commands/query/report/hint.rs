@@ -4,7 +4,7 @@
 use crate::cli::advice::Advice;
 use crate::cli::commands::query::findings::QueryFindings;
 use crate::cli::context::Context;
-use crate::cli::item_hint::{DISSENT_HINT, LOGIN_HINT, SERVER_FAULT_HINT};
+use crate::cli::item_hint::{DISSENT_HINT, LOGIN_HINT, SERVER_FAULT_HINT, name_hint};
 use crate::substitute::item_lookup::ItemLookup;
 use crate::substitute::outcome::{LookupOutcome, ServerAnswer};
 use crate::trust::verdict::Refusal;
@@ -20,6 +20,9 @@ pub(super) fn of(
 ) -> String {
     let advice = &context.settings.advice();
     match (kind, found.answers.first()) {
+        (MissGroup::WrongItem, _) => {
+            of_name(found, findings).unwrap_or_else(|| of_group(kind, advice))
+        }
         (MissGroup::Missing | MissGroup::MissingCached, _) => {
             of_missing(found, findings, kind, context)
         }
@@ -40,6 +43,13 @@ pub(super) fn of(
     }
 }
 
+/// What to do about `found` if its name was typed and a server has its hash under another one.
+fn of_name(found: &ItemLookup, findings: &QueryFindings) -> Option<String> {
+    let outcomes = found.answers.iter().map(|answer| &answer.outcome);
+    let hint = name_hint(&outcomes.collect::<Vec<_>>())?;
+    findings.is_requested(found).then_some(hint)
+}
+
 /// Whether asking again is of no use.
 fn is_missing_or_forbidden(answer: &ServerAnswer) -> bool {
     matches!(answer.outcome, LookupOutcome::Missing(_)) || answer.outcome.is_forbidden()
@@ -52,6 +62,9 @@ fn of_missing(
     kind: MissGroup,
     context: &Context,
 ) -> String {
+    if let Some(hint) = of_name(found, findings) {
+        return hint;
+    }
     let advice = context.settings.advice();
     let servers = &findings.resolution.servers;
     let hint = if servers.iter().all(|server| server.lacks_cache_info) {
@@ -79,8 +92,8 @@ fn of_group(kind: MissGroup, advice: &Advice) -> String {
              it is not used; tell the server's administrator"
         }
         MissGroup::WrongItem => {
-            "check the item's name; if it is right, the server mixes up its items, or a proxy its \
-             answers, which are not used; tell the server's administrator"
+            "the server mixes up its items, or a proxy its answers, which are not used; \
+             tell the server's administrator"
         }
         MissGroup::Unusable => "this is not a narinfo with a usable URL; tell its administrator",
         MissGroup::Dissent => DISSENT_HINT,
