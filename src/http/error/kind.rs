@@ -165,6 +165,14 @@ pub(crate) enum HttpErrorKind {
     /// A `file:` URL that cannot be read.
     #[error("cannot read the file")]
     File(#[source] Cause),
+    /// A file of a `file:` server cannot be read, where messages name only the server.
+    #[error("cannot read {path}")]
+    NamedFile {
+        /// The file.
+        path: String,
+        /// Why.
+        source: Cause,
+    },
     /// The directory of a `file:` server cannot be opened.
     #[error("cannot open the directory")]
     Directory(#[source] Cause),
@@ -246,6 +254,7 @@ impl HttpErrorKind {
             | Self::Connect(cause)
             | Self::Lost(cause)
             | Self::File(cause)
+            | Self::NamedFile { source: cause, .. }
             | Self::Directory(cause) => cause.downcast_ref(),
             _ => None,
         }

@@ -136,7 +136,7 @@ impl DirectoryReader {
         let url = target.url(&self.url);
         read_small(&url, self.limit_bytes)
             .and_then(|text| text.map(|text| check_text(target, text, None)).transpose())
-            .map_err(|kind| HttpError::new(&url, kind))
+            .map_err(|kind| HttpError::new(&url, with_path(kind, &url)))
     }
 
     fn event(&self, target: RequestTarget, text: FileText) -> LookupEvent {
@@ -178,6 +178,17 @@ fn find_directory(url: &Url) -> Result<(), HttpErrorKind> {
         Err(error) => error,
     };
     Err(HttpErrorKind::Directory(Arc::new(error)))
+}
+
+/// A failure to read the file at `url`, with its path.
+fn with_path(kind: HttpErrorKind, url: &Url) -> HttpErrorKind {
+    match (kind, local_path(url)) {
+        (HttpErrorKind::File(source), Ok(path)) => HttpErrorKind::NamedFile {
+            path: path.display().to_string(),
+            source,
+        },
+        (kind, _) => kind,
+    }
 }
 
 /// A small file as a whole; none: there is no such file.

@@ -46,13 +46,22 @@ fn without_another_server_the_file_and_the_cause_are_named() {
     for is_nar in [true, false] {
         let (sandbox, fixture) = only("zstd");
         let notes = item("notes");
-        let (file, named) = match is_nar {
-            true => (fixture.nar(&notes, "zstd"), fixture.nar(&notes, "zstd")),
-            false => (fixture.narinfo(&notes), fixture.dir.clone()),
+        let file = match is_nar {
+            true => fixture.nar(&notes, "zstd"),
+            false => fixture.narinfo(&notes),
         };
         make_unreadable(&file);
         let run = sandbox.subst(&fixture.url(), &[&["fetch", &notes], &LONG[..]].concat());
-        run.exits(4).says(&named.display().to_string()).says(CAUSE);
+        run.exits(4).says(&file.display().to_string()).says(CAUSE);
         assert_nothing(&sandbox);
     }
+}
+
+#[test]
+fn a_nix_cache_info_that_cannot_be_read_is_named() {
+    let (sandbox, fixture) = only("zstd");
+    let file = fixture.dir.join("nix-cache-info");
+    make_unreadable(&file);
+    let report = sandbox.subst(&fixture.url(), &["servers"]).stdout;
+    assert!(report.contains(&file.display().to_string()), "{report}");
 }
