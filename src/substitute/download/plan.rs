@@ -320,11 +320,11 @@ mod tests {
         assert!(count(&items, &slower, Compression::Lzip) > 30);
         assert_eq!(slower.load.limit(), PlanLimit::Line);
 
-        // The line is never waited for by cores that are as busy.
+        // The cores keep some time to spare, so that the line does not wait for them.
         let faster = plan(&closure(50e6), &nothing);
         for DownloadPlan { load, .. } in [slower, faster] {
             assert!(
-                load.processor_seconds() < 0.75 * load.line_seconds(),
+                load.processor_seconds() < 0.9 * load.line_seconds(),
                 "{load:?}"
             );
         }
