@@ -31,6 +31,7 @@ mod space;
 mod stale;
 mod sync;
 mod terminal;
+mod unannounced_ends;
 mod unreadable;
 
 /// A sandbox, and in it a copy of the Guix server that offers one method only.

@@ -102,6 +102,16 @@ impl NarBody {
         is_complete && self.content_length() == Some(file_size)
     }
 
+    /// Whether it has failed where it may end: nothing tells its length, and the server has ended the
+    /// connection, but without saying so in TLS, or by a reset.
+    #[must_use]
+    pub(crate) fn may_be_complete(&self) -> bool {
+        let failed = self.failed.as_ref();
+        self.head.ends_with_connection
+            && matches!(self.source, BodySource::Network(_))
+            && failed.is_some_and(|it| it.kind().is_connection_end())
+    }
+
     /// Waits for the next bytes; none: the body is complete.
     ///
     /// # Errors

@@ -78,6 +78,7 @@ pub(super) fn open_nar(
         status,
         body_bytes: Some(announced),
         ends_with_bytes: false,
+        ends_with_connection: false,
         encodings: ContentEncodings::default(),
         content_length: Some(announced),
         validator: None,

@@ -4,8 +4,8 @@ use std::io;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
-use reqwest::Response;
 use reqwest::header::{CONTENT_ENCODING, HeaderMap, HeaderValue, TRANSFER_ENCODING};
+use reqwest::{Response, Version};
 use url::Url;
 
 use super::client::{header, status_failure};
@@ -106,6 +106,8 @@ pub(super) struct BodyHead {
     pub(super) body_bytes: Option<u64>,
     /// Whether the body is complete with these bytes although the connection stays open.
     pub(super) ends_with_bytes: bool,
+    /// Whether nothing but the end of the connection tells where the body ends.
+    pub(super) ends_with_connection: bool,
     pub(super) encodings: ContentEncodings,
     /// Bytes of the file.
     pub(super) content_length: Option<u64>,
@@ -140,6 +142,9 @@ impl BodyHead {
             status,
             body_bytes,
             ends_with_bytes: framing == TransferEncoding::Identity,
+            ends_with_connection: body_bytes.is_none()
+                && framing != TransferEncoding::Chunked
+                && response.version() <= Version::HTTP_11,
             content_length: body_bytes.filter(|_| is_plain),
             validator: validator(headers).filter(|_| is_plain),
             ranges: match status {

@@ -296,6 +296,16 @@ impl HttpErrorKind {
         }
     }
 
+    /// Whether the other side has ended the connection.
+    pub(in crate::http) fn is_connection_end(&self) -> bool {
+        let reset = io::ErrorKind::ConnectionReset;
+        match self {
+            Self::Closed => true,
+            Self::Lost(_) => self.os_error().is_some_and(|error| error.kind() == reset),
+            _ => false,
+        }
+    }
+
     /// Whether this machine has too few threads or file descriptors, or too little memory.
     pub(super) fn is_shortage(&self) -> bool {
         self.innermost().os_error().is_some_and(is_shortage)

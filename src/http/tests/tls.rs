@@ -375,6 +375,34 @@ fn plain_http_on_a_tls_port_is_down() {
     assert_eq!(results.down.len(), 1);
 }
 
+/// Only where nothing tells the length, an end that TLS was not told of may be the right one.
+#[test]
+fn a_body_without_a_length_may_end_without_a_word_in_tls() {
+    for (fields, expected) in [
+        ("", true),
+        ("Transfer-Encoding: identity\r\n", true),
+        ("Content-Encoding: gzip\r\n", false),
+        ("Transfer-Encoding: chunked\r\n", false),
+        ("Content-Length: 100\r\n", false),
+    ] {
+        let server = TlsServer::start(&["http/1.1"], move |_, mut stream| {
+            let response = format!("HTTP/1.1 200 OK\r\n{fields}\r\n5\r\nhello\r\n");
+            Box::pin(async move {
+                let mut request = [0; 4096];
+                let _ = stream.read(&mut request).await;
+                let _ = stream.write_all(response.as_bytes()).await;
+                let _ = stream.flush().await;
+            })
+        });
+        let nar = Url::parse(&format!("{}/nar", server.url())).unwrap();
+        let client = Client::new(insecure(quick())).unwrap();
+        let mut body = client.nar(NarRequest::new(nar)).unwrap();
+        assert!(!body.may_be_complete());
+        while body.next_chunk().is_ok() {}
+        assert_eq!(body.may_be_complete(), expected, "{fields}");
+    }
+}
+
 #[test]
 fn http2_is_multiplexed() {
     let server = Http2Server::start(|_, _, _| Reaction::Answer);

@@ -7,7 +7,9 @@
 //!
 //! A response without `Content-Length` that ends before the size in the narinfo is resumed like one
 //! that broke off. That size is not signed: when the file ends there again, it is the decoder that
-//! tells whether something is missing.
+//! tells whether something is missing. Where there is no size at all, and the server has ended the connection
+//! without saying so in TLS, or by a reset, the decoder and the hash are asked first, a few times at most
+//! ([`ItemRetries::assume_end`]): what turns out to be incomplete is requested again, and then resumed.
 //!
 //! The bytes may come from three places: one connection, several of them when one has turned
 //! out to be slow ([`Segments`]), or a download that was started ahead of time ([`PrefetchedNar`]). A slow
@@ -213,6 +215,12 @@ impl ResumableBody {
                 },
                 // Without a length, such a response may be complete.
                 Err(_) if self.is_at_file_size() => return Ok(self.ended()),
+                Err(error) if self.may_assume_end() => {
+                    let _ = self.shared.early_end.set(Arc::new(error));
+                    // Nothing more is read of it.
+                    self.stream = BodyStream::Unopened;
+                    return Ok(false);
+                }
                 Err(error) => self.resume(error)?,
             }
         }
@@ -228,6 +236,19 @@ impl ResumableBody {
 
     fn is_at_file_size(&self) -> bool {
         self.content_length.is_none() && self.file_size == Some(self.received)
+    }
+
+    /// Whether the response that has failed is to be taken for complete, since nothing tells its size.
+    fn may_assume_end(&self) -> bool {
+        let is_size_unknown = self
+            .content_length
+            .or(self.size)
+            .or(self.file_size)
+            .is_none();
+        is_size_unknown
+            && self.repeated == 0
+            && matches!(&self.stream, BodyStream::Network(body) if body.may_be_complete())
+            && self.retries.assume_end(self.server, self.received)
     }
 
     /// Takes what `chunk` has besides bytes that have arrived before; false when that is nothing.

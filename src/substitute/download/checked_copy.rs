@@ -10,6 +10,7 @@ use std::sync::Arc;
 use crate::codec::decoders::{DecoderMemory, Decoders};
 use crate::format::compression::Compression;
 use crate::format::hash::{FileHash, NarHash};
+use crate::format::server_list::ServerIndex;
 use crate::format::sha256::Sha256;
 use crate::substitute::cancel::Cancel;
 use crate::substitute::download::body::{BodyRequest, ResumableBody};
@@ -88,6 +89,14 @@ impl NarCopier {
         }
     }
 
+    /// Retries of a file that `server` has.
+    #[must_use]
+    pub(crate) fn new_retries(&self, server: ServerIndex) -> Arc<ItemRetries> {
+        let retries = ItemRetries::new(self.retries.clone(), Box::new(Vec::new));
+        retries.note_search([server]);
+        Arc::new(retries)
+    }
+
     /// Downloads what `candidate` names to `copy`, and verifies it. What is `kept` of the file, whose size
     /// is known, is not downloaded again if the server gives parts of it; it is written to `copy` like
     /// everything else.
@@ -99,6 +108,7 @@ impl NarCopier {
         candidate: &DownloadCandidate,
         claims: &NarFileClaims,
         kept: Option<KeptBeginning>,
+        retries: &Arc<ItemRetries>,
         copy: &mut (dyn Write + Send),
     ) -> Result<CheckedNarFile, CopyError> {
         let cancel = &self.retries.cancel;
@@ -107,7 +117,7 @@ impl NarCopier {
             .open(candidate.server, cancel)
             .ok_or(TransferError::Canceled)?;
         let counters = Arc::new(TransferCounters::default());
-        let body = self.open(candidate, claims, kept, &counters)?;
+        let body = self.open(candidate, claims, kept, retries, &counters)?;
         self.read(body, claims, copy, &counters)
     }
 
@@ -136,20 +146,17 @@ impl NarCopier {
         candidate: &DownloadCandidate,
         claims: &NarFileClaims,
         kept: Option<KeptBeginning>,
+        retries: &Arc<ItemRetries>,
         counters: &Arc<TransferCounters>,
     ) -> Result<ResumableBody, TransferError> {
         let client = self.retries.network.client_for(&candidate.url);
         let client = client.map_err(TransferError::Network)?;
-        let retries = ItemRetries::new(self.retries.clone(), Box::new(Vec::new));
-        retries.note_search([candidate.server]);
-        let retries = Arc::new(retries);
-
         loop {
             let request = BodyRequest {
                 url: candidate.url.clone(),
                 server: candidate.server,
                 compression: candidate.compression,
-                retries: Arc::clone(&retries),
+                retries: Arc::clone(retries),
                 size: claims.uncompressed_bytes(),
                 file_size: claims.file_size,
                 prefetched: None,

@@ -66,6 +66,10 @@ struct RetryState {
     last_progress_at: Option<Instant>,
     /// The current download has joined the bytes of several responses.
     is_joined: bool,
+    /// Where downloads that broke off were taken for complete.
+    assumed_ends: Vec<(ServerIndex, u64)>,
+    /// The current download was.
+    has_assumed_end: bool,
 }
 
 /// For how long a server may send too little where the bytes can come another way.
@@ -74,6 +78,8 @@ pub(crate) const IMPATIENT_WINDOW: Duration = Duration::from_secs(3);
 const REPLACEABLE_RATE: u64 = 64 << 10;
 /// No quick retry is made after this time without progress.
 const QUICK_TIME: Duration = Duration::from_secs(2);
+/// How often downloads from one server are taken for complete that broke off.
+const ASSUMED_ENDS_MAX: usize = 2;
 /// How often a wait looks whether it is still wanted.
 const TICK: Duration = Duration::from_millis(50);
 
@@ -144,6 +150,29 @@ impl ItemRetries {
     #[must_use]
     pub(crate) fn take_joined(&self) -> bool {
         std::mem::take(&mut self.state().is_joined)
+    }
+
+    /// Whether a download from `server`, which broke off after `received` bytes, is to be taken for complete
+    /// although nothing says so. That costs what was received if it is not, so it is done a few times only,
+    /// and not again where the server has broken off before.
+    #[must_use]
+    pub(crate) fn assume_end(&self, server: ServerIndex, received: u64) -> bool {
+        let mut state = self.state();
+        let earlier = state.assumed_ends.iter().filter(|(at, _)| *at == server);
+        let last = earlier.clone().map(|(_, end)| *end).max();
+        if earlier.count() >= ASSUMED_ENDS_MAX || received <= last.unwrap_or(0) {
+            return false;
+        }
+
+        state.assumed_ends.push((server, received));
+        state.has_assumed_end = true;
+        true
+    }
+
+    /// Whether the download that has ended was taken for complete without a word of the server.
+    #[must_use]
+    pub(crate) fn take_assumed_end(&self) -> bool {
+        std::mem::take(&mut self.state().has_assumed_end)
     }
 
     /// Whether a server that does not fail, other than `server`, is known to have the item.
@@ -409,6 +438,18 @@ mod tests {
             source,
             is_same_build: true,
         }
+    }
+
+    #[test]
+    fn an_end_is_assumed_a_few_times_and_once_at_a_place() {
+        let (retries, _) = retries(Duration::ZERO, &[]);
+        let other = ServerIndex::at(1);
+        assert!(!retries.assume_end(SERVER, 0) && !retries.take_assumed_end());
+        assert!(retries.assume_end(SERVER, 10));
+        assert!(retries.take_assumed_end() && !retries.take_assumed_end());
+        assert!(!retries.assume_end(SERVER, 10) && !retries.assume_end(SERVER, 9));
+        assert!(retries.assume_end(other, 5) && retries.assume_end(SERVER, 11));
+        assert!(!retries.assume_end(SERVER, 12));
     }
 
     fn broken() -> HttpError {

@@ -213,33 +213,6 @@ impl Installer {
         Arc::new(ItemRetries::new(context, find_sources))
     }
 
-    /// An attempt, and one more when wrong bytes came of what earlier runs have kept, or of several
-    /// responses: what a server sends of a range may be wrong although the file is right, and the file
-    /// may have changed between them.
-    pub(super) fn attempt(
-        &self,
-        request: &UnpackRequest<'_>,
-        candidate: &DownloadCandidate,
-        start: DownloadStart,
-        retries: &Arc<ItemRetries>,
-    ) -> Result<Checked, AttemptError> {
-        let attempted = self.attempt_once(request, candidate, start, retries);
-        let is_joined = retries.take_joined();
-        let Err(error) = &attempted else {
-            return attempted;
-        };
-
-        if self.is_fault_of_kept(request, candidate, error) {
-            tracing::debug!("downloading the item again, without what was kept of it");
-            return self.attempt(request, candidate, DownloadStart::default(), retries);
-        }
-        if error.class() == FailureClass::Refused && is_joined {
-            retries.health().refuses_ranges(candidate.server);
-            return self.attempt_once(request, candidate, DownloadStart::default(), retries);
-        }
-        attempted
-    }
-
     pub(super) fn attempt_once(
         &self,
         request: &UnpackRequest<'_>,

@@ -1,11 +1,13 @@
 //! Downloads that failed by an outage, once more: after waits, for as long as the item's retries
-//! allow it.
+//! allow it. And those that failed because something was taken for a part of the file, or for all of it, at
+//! once.
 
 use std::sync::Arc;
 
 use crate::store::unpack::Checked;
+use crate::substitute::download::candidate::DownloadCandidate;
 use crate::substitute::download::retries::ItemRetries;
-use crate::substitute::install::attempt_errors::{Attempt, FailureClass};
+use crate::substitute::install::attempt_errors::{Attempt, AttemptError, FailureClass};
 use crate::substitute::install::errors::ItemError;
 use crate::substitute::install::installer::{DownloadStart, Installer, UnpackRequest};
 
@@ -68,6 +70,41 @@ impl Installer {
             return Err(ItemError::Interrupted);
         }
         Err(ItemError::AllFailed(attempts))
+    }
+
+    /// An attempt, and one more when wrong bytes came of what earlier runs have kept, or of several
+    /// responses: what a server sends of a range may be wrong although the file is right, and the file
+    /// may have changed between them. So it is when a response that broke off was taken for complete.
+    pub(super) fn attempt(
+        &self,
+        request: &UnpackRequest<'_>,
+        candidate: &DownloadCandidate,
+        start: DownloadStart,
+        retries: &Arc<ItemRetries>,
+    ) -> Result<Checked, AttemptError> {
+        let attempted = self.attempt_once(request, candidate, start, retries);
+        let (is_joined, has_assumed_end) = (retries.take_joined(), retries.take_assumed_end());
+        let Err(error) = &attempted else {
+            return attempted;
+        };
+
+        let is_ours = matches!(
+            error.class(),
+            FailureClass::Local | FailureClass::Interrupted
+        );
+        if has_assumed_end && !is_ours {
+            tracing::debug!("downloading the item again: it was not complete");
+            return self.attempt(request, candidate, DownloadStart::default(), retries);
+        }
+        if self.is_fault_of_kept(request, candidate, error) {
+            tracing::debug!("downloading the item again, without what was kept of it");
+            return self.attempt(request, candidate, DownloadStart::default(), retries);
+        }
+        if error.class() == FailureClass::Refused && is_joined {
+            retries.health().refuses_ranges(candidate.server);
+            return self.attempt_once(request, candidate, DownloadStart::default(), retries);
+        }
+        attempted
     }
 }
 

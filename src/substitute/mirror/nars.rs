@@ -18,6 +18,7 @@ use crate::format::server_url::redacted;
 use crate::substitute::download::candidate::DownloadCandidate;
 use crate::substitute::download::checked_copy::{CheckedNarFile, NarCopier, NarFileClaims};
 use crate::substitute::download::errors::{CopyError, TransferError};
+use crate::substitute::download::retries::ItemRetries;
 use crate::substitute::install::FailureClass;
 use crate::sync::lock;
 
@@ -166,14 +167,16 @@ impl NarStorage<'_> {
         };
 
         let mut file = self.incoming(narinfo, nar, key)?;
-        let mut copied = self.copy_to(&mut file, &candidate, nar);
-        let is_continued = file.kept().is_some();
-        if is_continued && copied.as_ref().is_err_and(CopyError::is_of_contents) {
-            // What was kept may be to blame, and not the server.
+        let retries = self.copier.new_retries(candidate.server);
+        let mut copied = self.copy_to(&mut file, &candidate, nar, &retries);
+        while let Err(error) = &copied
+            && (retries.take_assumed_end() || (file.kept().is_some() && error.is_of_contents()))
+        {
+            // What was kept may be to blame, and not the server, or what broke off was not complete.
             let written = file.clear().map_err(CopyError::Write);
             copied = written.and_then(|written| {
                 self.tally.received.fetch_sub(written, Ordering::Relaxed);
-                self.copy_to(&mut file, &candidate, nar)
+                self.copy_to(&mut file, &candidate, nar, &retries)
             });
         }
 
@@ -218,13 +221,15 @@ impl NarStorage<'_> {
         file: &mut IncomingNar<'_>,
         candidate: &DownloadCandidate,
         nar: &NamedNar,
+        retries: &Arc<ItemRetries>,
     ) -> Result<CheckedNarFile, CopyError> {
         let kept = file.kept();
         let mut counted = CountedWriter {
             inner: file,
             count: &self.tally.received,
         };
-        self.copier.copy(candidate, &nar.claims, kept, &mut counted)
+        self.copier
+            .copy(candidate, &nar.claims, kept, retries, &mut counted)
     }
 }
 

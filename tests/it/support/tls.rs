@@ -10,9 +10,11 @@ use rustls::ServerConfig;
 use rustls::crypto::ring;
 use rustls::pki_types::PrivateKeyDer;
 use rustls::server::WebPkiClientVerifier;
+use tokio::io::{AsyncWriteExt as _, copy_bidirectional};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::runtime::Runtime;
 use tokio_rustls::TlsAcceptor;
+use tokio_rustls::server::TlsStream;
 
 use super::Server;
 
@@ -68,6 +70,20 @@ pub(crate) enum Clients {
 impl TlsFront {
     /// TLS before `backend`, with a certificate for 127.0.0.1.
     pub(crate) fn before(backend: &Server, authority: &Authority, clients: Clients) -> Self {
+        Self::start(backend, authority, clients, false)
+    }
+
+    /// The same, but connections end without a `close_notify`.
+    pub(crate) fn without_close_notify(backend: &Server, authority: &Authority) -> Self {
+        Self::start(backend, authority, Clients::Anonymous, true)
+    }
+
+    fn start(
+        backend: &Server,
+        authority: &Authority,
+        clients: Clients,
+        omits_close_notify: bool,
+    ) -> Self {
         let provider = Arc::new(ring::default_provider());
         let builder = ServerConfig::builder_with_provider(Arc::clone(&provider))
             .with_safe_default_protocol_versions()
@@ -96,7 +112,10 @@ impl TlsFront {
                     // that has none.
                     if let Ok(mut stream) = acceptor.accept(stream).await {
                         let mut plain = TcpStream::connect(backend).await.unwrap();
-                        let _ = tokio::io::copy_bidirectional(&mut stream, &mut plain).await;
+                        let _ = match omits_close_notify {
+                            true => copy_until_plain_ends(stream, plain).await,
+                            false => copy_bidirectional(&mut stream, &mut plain).await.map(drop),
+                        };
                     }
                 });
             }
@@ -110,4 +129,19 @@ impl TlsFront {
     pub(crate) fn url(&self) -> String {
         format!("https://{}", self.address)
     }
+}
+
+/// Ends both connections when the one without TLS ends, which TLS is not told.
+async fn copy_until_plain_ends(
+    stream: TlsStream<TcpStream>,
+    mut plain: TcpStream,
+) -> std::io::Result<()> {
+    let (mut requests, mut responses) = tokio::io::split(stream);
+    let (mut plain_responses, mut plain_requests) = plain.split();
+    let copied = tokio::select! {
+        copied = tokio::io::copy(&mut plain_responses, &mut responses) => copied,
+        copied = tokio::io::copy(&mut requests, &mut plain_requests) => copied,
+    };
+    copied?;
+    responses.flush().await
 }

@@ -7,6 +7,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
+use rustix::net::sockopt::set_socket_linger;
 use url::Url;
 
 use super::{PATIENT, in_time, read_all, read_request};
@@ -18,13 +19,20 @@ const FILE: &[u8] = b"0123456789abcdefghij";
 enum BodyEnd {
     /// The connection is closed.
     Close,
+    /// The connection is reset.
+    Reset,
     /// The last chunk.
     LastChunk,
     /// The connection is closed before the last chunk.
     NoLastChunk,
 }
 
-const ENDS: [BodyEnd; 3] = [BodyEnd::Close, BodyEnd::LastChunk, BodyEnd::NoLastChunk];
+const ENDS: [BodyEnd; 4] = [
+    BodyEnd::Close,
+    BodyEnd::Reset,
+    BodyEnd::LastChunk,
+    BodyEnd::NoLastChunk,
+];
 
 /// A server whose responses end at `end_of` their number, and which gives ranges if it `gives_ranges`.
 fn start(
@@ -48,6 +56,9 @@ fn start(
             let body = &FILE[start.unwrap_or(0).min(end)..end];
             // A client that goes away is no failure of the server's.
             let _ = stream.write_all(&response(body_end, start, body));
+            if body_end == BodyEnd::Reset {
+                set_socket_linger(&stream, Some(Duration::ZERO)).unwrap();
+            }
         }
     });
     (Url::parse(&url).unwrap(), requests)
@@ -62,7 +73,7 @@ fn response(body_end: BodyEnd, start: Option<usize>, body: &[u8]) -> Vec<u8> {
         None => "HTTP/1.1 200 OK\r\n".to_owned(),
     };
     head.push_str("ETag: \"one\"\r\n");
-    if body_end == BodyEnd::Close {
+    if matches!(body_end, BodyEnd::Close | BodyEnd::Reset) {
         head.push_str("Connection: close\r\n\r\n");
         return [head.as_bytes(), body].concat();
     }
@@ -130,6 +141,15 @@ fn a_size_that_is_too_small_cuts_nothing() {
     for end in [BodyEnd::Close, BodyEnd::LastChunk] {
         let (url, requests) = start(end, true, |_| FILE.len());
         assert_eq!(read(url, Some(5)).unwrap(), FILE, "{end:?}");
+        assert_eq!(requests.load(Ordering::Relaxed), 1, "{end:?}");
+    }
+}
+
+#[test]
+fn without_any_size_a_possible_end_is_the_end() {
+    for end in [BodyEnd::Close, BodyEnd::Reset, BodyEnd::LastChunk] {
+        let (url, requests) = start(end, true, |_| FILE.len());
+        assert_eq!(read(url, None).unwrap(), FILE, "{end:?}");
         assert_eq!(requests.load(Ordering::Relaxed), 1, "{end:?}");
     }
 }
