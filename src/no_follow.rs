@@ -14,7 +14,7 @@ use std::os::fd::{AsFd, AsRawFd as _, BorrowedFd, OwnedFd};
 use std::path::{Component, Path, PathBuf};
 
 use rustix::fs::{AtFlags, CWD, FileType, Mode, OFlags, ResolveFlags, Stat};
-use rustix::fs::{chmodat, fchmod, fchown, fstat, mkdirat, open, openat, openat2};
+use rustix::fs::{chmodat, fchmod, fchown, fstat, linkat, mkdirat, open, openat, openat2};
 use rustix::fs::{renameat, statat, unlinkat};
 use rustix::io::Errno;
 use rustix::process::{Gid, Uid};
@@ -118,6 +118,12 @@ pub(crate) fn open_or_create_file_for_owner(
     let Some(owner) = Owner::of(directory)? else {
         return open_or_create_file(directory, name);
     };
+    match create_owned_file(directory, name.as_ref(), owner) {
+        Ok(file) => return Ok(file),
+        Err(Errno::EXIST) => return open_or_create_file(directory, name),
+        // Not all file systems make files without names, and /proc may be missing.
+        Err(_) => {}
+    }
     let flags = OFlags::RDWR | OFlags::CREATE | OFlags::EXCL | OFlags::CLOEXEC;
     match openat(directory, name.as_ref(), flags, Mode::RUSR | Mode::WUSR) {
         Ok(file) => {
@@ -127,6 +133,21 @@ pub(crate) fn open_or_create_file_for_owner(
         Err(Errno::EXIST) => open_or_create_file(directory, name),
         Err(error) => Err(explained(error)),
     }
+}
+
+/// Creates the file `name` of `directory`, which belongs to `owner` before it has that name: should this process be
+/// killed, no file stays behind that the owner cannot open.
+fn create_owned_file(
+    directory: BorrowedFd<'_>,
+    name: &Path,
+    owner: Owner,
+) -> rustix::io::Result<File> {
+    let flags = OFlags::RDWR | OFlags::TMPFILE | OFlags::CLOEXEC;
+    let file = openat(directory, c".", flags, Mode::RUSR | Mode::WUSR)?;
+    owner.adopt(&file)?;
+    let path = format!("/proc/self/fd/{}", file.as_raw_fd());
+    linkat(CWD, path, directory, name, AtFlags::SYMLINK_FOLLOW)?;
+    Ok(File::from(file))
 }
 
 /// Opens the file `name` of `directory` to read and write it.

@@ -45,7 +45,7 @@ impl Owner {
     pub(crate) fn adopt(self, entry: impl AsFd) -> io::Result<()> {
         let stat = fstat(&entry)?;
         let is_directory = FileType::from_raw_mode(stat.st_mode).is_dir();
-        if stat.st_uid != 0 || !(is_directory || stat.st_nlink == 1) {
+        if stat.st_uid != 0 || !(is_directory || stat.st_nlink <= 1) {
             return Ok(());
         }
         let (user, group) = (Some(self.user), Some(self.group));
