@@ -335,13 +335,16 @@ pub(super) const REFUSED: i64 = 5;
 const SELECT_ENTRY: &str =
     "SELECT kind, asked_at, expires_at, server_said, status, text, vouched_by, digest
     FROM lookups WHERE server = ?1 AND item = ?2";
+/// A failure (kind 4) replaces no other answer that still counts then.
 const REPLACE_ENTRY: &str = "INSERT INTO lookups
     (server, item, kind, asked_at, expires_at, server_said, status, text, vouched_by, digest)
     VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10)
     ON CONFLICT (server, item) DO UPDATE SET kind = excluded.kind, asked_at = excluded.asked_at,
     expires_at = excluded.expires_at, server_said = excluded.server_said,
     status = excluded.status, text = excluded.text, vouched_by = excluded.vouched_by,
-    digest = excluded.digest";
+    digest = excluded.digest
+    WHERE excluded.kind <> 4 OR lookups.kind = 4
+    OR excluded.asked_at NOT BETWEEN lookups.asked_at AND lookups.expires_at - 1";
 const SELECT_FACTS: &str = "SELECT info_text, info_asked_at, info_expires_at, down_since,
     down_until, down_reason, pipelining, requests_per_connection, protocol
     FROM servers WHERE id = ?1";

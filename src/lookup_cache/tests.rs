@@ -129,6 +129,41 @@ fn only_unexpired_entries_are_found() {
 }
 
 #[test]
+fn a_failure_replaces_no_answer_that_counts() {
+    let failure = |now| {
+        let answer = CachedAnswer::Transient {
+            reason: "503".into(),
+        };
+        TtlPolicy::default().entry(answer, AnswerKind::Transient, None, now)
+    };
+    let preparing = entry(
+        CachedAnswer::Preparing { status: 202 },
+        AnswerKind::Preparing,
+    );
+    let refused = CachedAnswer::Refused { facts: "x".into() };
+    let refused = entry(refused, AnswerKind::Transient);
+    for earlier in [positive("a"), negative(), preparing, refused, failure(NOW)] {
+        let mut cache = LookupCache::in_memory();
+        let server = cache.server_row(URL);
+        let is_failure = earlier == failure(NOW);
+        for (now, is_replaced) in [
+            (NOW + 1, is_failure),
+            (earlier.expires_at, true),
+            (NOW - 1, true),
+        ] {
+            cache.insert(&[(server, item(0), earlier.clone())]).unwrap();
+            cache.insert(&[(server, item(0), failure(now))]).unwrap();
+            let found = cache.find(server, &[item(0)], now).unwrap();
+            let expected = match is_replaced {
+                true => failure(now),
+                false => earlier.clone(),
+            };
+            assert_eq!(found, [(item(0), expected)], "{now}");
+        }
+    }
+}
+
+#[test]
 fn removes_and_counts_entries() {
     let dir = tempfile::tempdir().unwrap();
     let mut cache = open_sound(dir.path());

@@ -239,6 +239,18 @@ pub(crate) enum LookupFailure {
     Download(Outage),
 }
 
+impl LookupFailure {
+    /// Whether the server was slow, and can be reached.
+    #[must_use]
+    pub(crate) fn is_slowness(&self) -> bool {
+        match self {
+            Self::NotAwaited | Self::Download(Outage::Silent(_)) => true,
+            Self::Cached(text) => **text == *NOT_AWAITED || text.starts_with(SLOW_DOWNLOAD),
+            Self::Request(_) | Self::Download(_) => false,
+        }
+    }
+}
+
 impl fmt::Display for LookupFailure {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
@@ -246,7 +258,7 @@ impl fmt::Display for LookupFailure {
             Self::Cached(text) => f.write_str(text),
             Self::NotAwaited => f.write_str(NOT_AWAITED),
             Self::Download(Outage::Silent(time)) => {
-                write!(f, "a download brought too little for {} s", time.as_secs())
+                write!(f, "{SLOW_DOWNLOAD} {} s", time.as_secs())
             }
             Self::Download(_) => f.write_str("a download could not connect to it"),
         }
@@ -298,8 +310,11 @@ fn quoted(names: &[String]) -> String {
     quoted.collect::<Vec<_>>().join(", ")
 }
 
-/// Why an answer is [`LookupOutcome::NotAwaited`].
+/// Why an answer is [`LookupOutcome::NotAwaited`]. The lookup cache has it.
 const NOT_AWAITED: &str = "no answer while another server had answered everything";
+
+/// How the reason begins why a server is [`LookupFailure::Download`] for being silent. The lookup cache has it.
+const SLOW_DOWNLOAD: &str = "a download brought too little for";
 
 /// Where an answer came from.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

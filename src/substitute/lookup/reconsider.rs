@@ -13,8 +13,8 @@ use crate::trust::verdict::Refusal;
 
 impl LookupEngine {
     /// Looks `item` up once more before it counts as decided: on servers that were skipped because they
-    /// were down a short time ago, where those are to be retried or a vote is missing; and, where the
-    /// policy refuses it, on servers whose answers came from the lookup cache. Whether there are any.
+    /// were slow a short time ago, or down, where those are to be retried or a vote is missing; and, where
+    /// the policy refuses it, on servers whose answers came from the lookup cache. Whether there are any.
     pub(super) fn reconsider(&mut self, item: ItemIndex) -> bool {
         let lookup = &self.items[item].lookup;
         if !lookup.is_more_wanted() {
@@ -28,7 +28,8 @@ impl LookupEngine {
         let mut servers: Vec<ServerIndex> = self.servers.indices().collect();
         servers.retain(|&server| {
             let server = &self.servers[server];
-            server.skip_outcome().is_none() || (retries_skipped && server.is_skipped())
+            let is_retried = (retries_skipped && server.is_skipped()) || server.was_slow();
+            is_retried || server.skip_outcome().is_none()
         });
 
         let lookup = &mut self.items[item].lookup;

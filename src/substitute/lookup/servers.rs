@@ -143,6 +143,11 @@ impl LookupServer {
         matches!(self.state, ServerState::Skipped(_))
     }
 
+    /// Whether it was slow a short time ago, and is not used where another server has an item.
+    pub(super) fn was_slow(&self) -> bool {
+        matches!(&self.state, ServerState::Skipped(why) if why.is_slowness())
+    }
+
     /// Uses it although it was down a short time ago.
     pub(super) fn use_after_all(&mut self) {
         tracing::debug!(

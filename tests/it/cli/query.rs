@@ -1,5 +1,8 @@
 //! `subst query`: the table, the JSON, and which answers are cached.
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
 use serde_json::{Value, json};
 
 use super::{NOTHING, SLOW_LINE, UNREACHABLE};
@@ -164,6 +167,25 @@ fn answers_are_cached_unless_refresh_is_given() {
     assert_eq!(server.requests_for(".narinfo"), 2);
     query(&["--refresh"]);
     assert_eq!(server.requests_for(".narinfo"), 4);
+}
+
+#[test]
+fn a_refresh_that_fails_keeps_what_is_cached() {
+    for status in ["500 Internal Server Error", "503 Service Unavailable"] {
+        let sandbox = Sandbox::new();
+        let fails = Arc::new(AtomicBool::new(false));
+        let is_failing = Arc::clone(&fails);
+        let server = Server::start(move |request| match is_failing.load(Ordering::Relaxed) {
+            true => Reply::new(status, "").header("Retry-After: 600"),
+            false => Reply::file(&Kind::Guix.directory(), request),
+        });
+        let tools = item("tools");
+        let query = |option: &str| sandbox.subst(&server.url(), &["query", option, &tools]);
+        query("--refresh").exits(0);
+        fails.store(true, Ordering::Relaxed);
+        assert_ne!(query("--refresh").code, Some(0), "{status}");
+        query("--offline").exits(0);
+    }
 }
 
 #[test]

@@ -1,7 +1,10 @@
 //! The helper during outages of servers: requests are retried, and the daemon's client sees it.
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
+use crate::support::fixture::base;
 use crate::support::{Fixture, Kind, Reply, Sandbox, Server, item, wait_until};
 
 use super::{Helper, log, success};
@@ -81,4 +84,32 @@ fn a_server_that_stays_down_fails_after_the_retry_time() {
         "{}",
         log(&sandbox)
     );
+}
+
+#[test]
+fn a_server_that_was_only_slow_is_asked_for_what_others_do_not_have() {
+    let sandbox = Sandbox::new();
+    let is_slow = Arc::new(AtomicBool::new(true));
+    let slow = Arc::clone(&is_slow);
+    let preferred = Server::start(move |request| {
+        wait_until(|| !slow.load(Ordering::Relaxed));
+        Reply::file(&Kind::Guix.directory(), request)
+    });
+    let other = Server::start(|request| {
+        let lacks = request.path.contains(&base(&item("tools"))[..32]);
+        match lacks {
+            true => Reply::not_found(),
+            false => Reply::file(&Kind::Guix.directory(), request),
+        }
+    });
+    let urls = format!("{} {}", preferred.url(), other.url());
+    let (notes, tools) = (item("notes"), item("tools"));
+
+    let mut helper = Helper::start(&sandbox, &urls, "--query", "");
+    assert_eq!(helper.have(&[&notes]), [&*notes]);
+    helper.end();
+    is_slow.store(false, Ordering::Relaxed);
+    let mut helper = Helper::start(&sandbox, &urls, "--query", "");
+    assert_eq!(helper.have(&[&tools]), [&*tools], "{}", log(&sandbox));
+    helper.end();
 }
