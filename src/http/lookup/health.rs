@@ -54,7 +54,8 @@ pub(super) struct ConnectionHealth {
     is_genuine: bool,
     /// Connections in a row without a response.
     failures: u32,
-    /// Connections in a row without a response that began as HTTP/2.
+    /// Connections in a row without a response that began as HTTP/2; at the limit, HTTP/1.1 is spoken for the
+    /// rest of the run.
     http2_failures: u32,
     /// Connections in a row that ended over HTTP/2 with most of their requests unanswered.
     http2_short: u32,
@@ -122,6 +123,11 @@ impl ConnectionHealth {
     pub(super) fn offers_http2(&self) -> bool {
         let limit = self.request_limit().unwrap_or(u32::MAX);
         self.http2_failures < FAILURES_MAX && limit >= HTTP2_REQUESTS_MIN
+    }
+
+    /// From now on HTTP/1.1 is spoken: a request needs it.
+    pub(super) fn require_http1(&mut self) {
+        self.http2_failures = FAILURES_MAX;
     }
 
     /// Requests that a new connection takes.
@@ -205,7 +211,10 @@ impl ConnectionHealth {
     ) -> EndConsequence {
         if report.answered > 0 {
             self.has_answered = true;
-            (self.failures, self.http2_failures) = (0, 0);
+            self.failures = 0;
+            if self.http2_failures < FAILURES_MAX {
+                self.http2_failures = 0;
+            }
         } else if report.unanswered > 0 {
             self.failures += 1;
             self.http2_failures += u32::from(protocol == Protocol::Http2);
@@ -283,7 +292,8 @@ impl ConnectionHealth {
     /// A server that ends an HTTP/2 connection with most of its requests unanswered has a limit. A
     /// connection that breaks may do so for another reason, unless it happens twice in a row.
     fn update_http2_limit(&mut self, report: &ConnectionReport) {
-        if report.answered == 0 || report.unanswered <= report.answered as usize {
+        let is_given_up = self.http2_failures >= FAILURES_MAX;
+        if is_given_up || report.answered == 0 || report.unanswered <= report.answered as usize {
             self.http2_short = 0;
             return;
         }

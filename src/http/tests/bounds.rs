@@ -358,13 +358,22 @@ fn heads_are_limited() {
 
 #[test]
 fn http2_heads_are_limited() {
-    let server = Http2Server::start(|path, _, _| match path.contains("0007") {
-        true => Reaction::LongHead(640 << 10),
-        false => Reaction::Answer,
-    });
-    let results = look_up(insecure(quick()), server.tls.spec(), &items(10));
-    assert_eq!(results.answers.len(), 10);
-    assert!(results.answers[&item(7)].is_err());
+    for bytes in [70 << 10, 640 << 10] {
+        let fields = format!("X: {}\r\n", "x".repeat(bytes));
+        let http1 = TestServer::answering(move |path| match path.contains("0007") {
+            true => response("200 OK", &fields, "x"),
+            false => correct(path),
+        });
+        let server = Http2Server::beside(http1, move |path, _, _| match path.contains("0007") {
+            true => Reaction::LongHead(bytes),
+            false => Reaction::Answer,
+        });
+        let results = look_up(insecure(quick()), server.tls.spec(), &items(10));
+        assert_eq!(results.answers.len(), 10);
+        assert!(results.answers[&item(7)].is_err());
+        let (http2, http1) = server.item_requests();
+        assert!(http2 <= 10 && http1 <= 30, "{http2} and {http1}");
+    }
 }
 
 #[test]

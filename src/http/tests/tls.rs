@@ -137,6 +137,8 @@ pub(super) fn insecure(options: Options) -> Options {
 pub(super) struct Http2Server {
     pub(super) tls: TlsServer,
     paths: Arc<Mutex<Vec<String>>>,
+    /// What answers over HTTP/1.1.
+    http1: TestServer,
 }
 
 pub(super) enum Reaction {
@@ -144,6 +146,12 @@ pub(super) enum Reaction {
     /// Answer after this time, while others may be answered.
     AnswerAfter(Duration),
     Reset,
+    /// Reset the stream, because HTTP/1.1 is required.
+    RequireHttp1,
+    /// End the connection, because HTTP/1.1 is required.
+    EndRequiringHttp1,
+    /// Answer with a `Content-Length` that is too small.
+    WrongLength,
     Ignore,
     /// Answer, and take no further requests on this connection.
     GoAway,
@@ -170,63 +178,46 @@ impl Http2Server {
         settings: h2::server::Builder,
         react: impl Fn(&str, usize, usize) -> Reaction + Send + Sync + 'static,
     ) -> Self {
+        Self::configured(TestServer::start(drop), settings, react)
+    }
+
+    /// A server that answers with `http1` over HTTP/1.1.
+    pub(super) fn beside(
+        http1: TestServer,
+        react: impl Fn(&str, usize, usize) -> Reaction + Send + Sync + 'static,
+    ) -> Self {
+        Self::configured(http1, h2::server::Builder::new(), react)
+    }
+
+    fn configured(
+        http1: TestServer,
+        settings: h2::server::Builder,
+        react: impl Fn(&str, usize, usize) -> Reaction + Send + Sync + 'static,
+    ) -> Self {
+        let address = http1.address;
         let paths = Arc::new(Mutex::new(Vec::new()));
         let (log, react) = (Arc::clone(&paths), Arc::new(react));
         let tls = TlsServer::start(&["h2", "http/1.1"], move |number, stream| {
             let (log, react) = (Arc::clone(&log), Arc::clone(&react));
             let settings = settings.clone();
             Box::pin(async move {
-                // Requests may come before the client knows that it may send none.
-                let Ok(mut connection) = settings.handshake(stream).await else {
-                    return;
-                };
-                let (mut ignored, mut unfinished) = (Vec::new(), Vec::new());
-                let mut count = 0;
-                while let Some(Ok((request, respond))) = connection.accept().await {
-                    count += 1;
-                    let path = request.uri().path().to_owned();
-                    log.lock().unwrap().push(path.clone());
-                    match react(&path, number, count) {
-                        Reaction::Answer => answer_http2(&path, respond),
-                        Reaction::AnswerAfter(wait) => {
-                            tokio::spawn(async move {
-                                tokio::time::sleep(wait).await;
-                                answer_http2(&path, respond);
-                            });
-                        }
-                        Reaction::Reset => reset_http2(respond),
-                        Reaction::Ignore => ignored.push(respond),
-                        Reaction::GoAway => {
-                            answer_http2(&path, respond);
-                            connection.graceful_shutdown();
-                        }
-                        Reaction::Abort => return,
-                        Reaction::AnswerAfterInterim(count) => {
-                            answer_after_interim(&path, respond, count);
-                        }
-                        Reaction::LongHead(bytes) => {
-                            let head = ::http::Response::builder()
-                                .header("x-long", "x".repeat(bytes))
-                                .body(())
-                                .unwrap();
-                            let mut respond = respond;
-                            let _ = respond.send_response(head, true);
-                        }
-                        Reaction::Unfinished(bytes) => {
-                            let mut respond = respond;
-                            let head = ::http::Response::new(());
-                            let mut body = respond.send_response(head, false).unwrap();
-                            body.send_data(vec![b'x'; bytes].into(), false).unwrap();
-                            unfinished.push(body);
-                        }
-                        Reaction::Trickle(bytes) => {
-                            tokio::spawn(trickle(respond, bytes));
-                        }
-                    }
+                match stream.get_ref().1.alpn_protocol() {
+                    Some(b"h2") => serve_http2(stream, &settings, number, &log, &*react).await,
+                    _ => forward(address)(number, stream).await,
                 }
             })
         });
-        Self { tls, paths }
+        Self { tls, paths, http1 }
+    }
+
+    /// How often items were requested over HTTP/2, and over HTTP/1.1.
+    pub(super) fn item_requests(&self) -> (usize, usize) {
+        let (http2, http1) = (self.paths.lock().unwrap(), self.http1.requests());
+        let [http2, http1] = [&*http2, &http1].map(|paths| {
+            let items = paths.iter().filter(|path| path.ends_with(".narinfo"));
+            items.count()
+        });
+        (http2, http1)
     }
 
     pub(super) fn assert_requested_once(&self) {
@@ -236,13 +227,78 @@ impl Http2Server {
     }
 }
 
-fn answer_http2(path: &str, mut respond: SendResponse<Bytes>) {
+/// Serves the connection with this number over HTTP/2, and logs the paths.
+async fn serve_http2(
+    stream: TlsStream<TcpStream>,
+    settings: &h2::server::Builder,
+    number: usize,
+    log: &Mutex<Vec<String>>,
+    react: &(impl Fn(&str, usize, usize) -> Reaction + Send + Sync),
+) {
+    // Requests may come before the client knows that it may send none.
+    let Ok(mut connection) = settings.handshake(stream).await else {
+        return;
+    };
+    let (mut ignored, mut unfinished) = (Vec::new(), Vec::new());
+    let mut count = 0;
+    while let Some(Ok((request, respond))) = connection.accept().await {
+        count += 1;
+        let path = request.uri().path().to_owned();
+        log.lock().unwrap().push(path.clone());
+        match react(&path, number, count) {
+            Reaction::Answer => answer_http2(&path, respond),
+            Reaction::AnswerAfter(wait) => {
+                tokio::spawn(async move {
+                    tokio::time::sleep(wait).await;
+                    answer_http2(&path, respond);
+                });
+            }
+            Reaction::Reset => reset_http2(respond, h2::Reason::INTERNAL_ERROR),
+            Reaction::RequireHttp1 => {
+                reset_http2(respond, h2::Reason::HTTP_1_1_REQUIRED);
+            }
+            Reaction::EndRequiringHttp1 => {
+                connection.abrupt_shutdown(h2::Reason::HTTP_1_1_REQUIRED);
+            }
+            Reaction::WrongLength => answer_with(&path, respond, ("content-length", "3")),
+            Reaction::Ignore => ignored.push(respond),
+            Reaction::GoAway => {
+                answer_http2(&path, respond);
+                connection.graceful_shutdown();
+            }
+            Reaction::Abort => return,
+            Reaction::AnswerAfterInterim(count) => {
+                answer_after_interim(&path, respond, count);
+            }
+            Reaction::LongHead(bytes) => {
+                answer_with(&path, respond, ("x-long", &"x".repeat(bytes)));
+            }
+            Reaction::Unfinished(bytes) => {
+                let mut respond = respond;
+                let head = ::http::Response::new(());
+                let mut body = respond.send_response(head, false).unwrap();
+                body.send_data(vec![b'x'; bytes].into(), false).unwrap();
+                unfinished.push(body);
+            }
+            Reaction::Trickle(bytes) => {
+                tokio::spawn(trickle(respond, bytes));
+            }
+        }
+    }
+}
+
+fn answer_http2(path: &str, respond: SendResponse<Bytes>) {
+    answer_with(path, respond, ("cache-control", "max-age=3"));
+}
+
+/// Answers with this header field.
+fn answer_with(path: &str, mut respond: SendResponse<Bytes>, (name, value): (&str, &str)) {
     let text = match path {
         "/nix-cache-info" => "StoreDir: /gnu/store\n".to_owned(),
         _ => narinfo_text(path),
     };
     let head = ::http::Response::builder()
-        .header("cache-control", "max-age=3")
+        .header(name, value)
         .body(())
         .unwrap();
     let mut body = respond.send_response(head, false).unwrap();
@@ -268,8 +324,8 @@ async fn trickle(mut respond: SendResponse<Bytes>, bytes: usize) {
     }
 }
 
-fn reset_http2(mut respond: SendResponse<Bytes>) {
-    respond.send_reset(h2::Reason::INTERNAL_ERROR);
+fn reset_http2(mut respond: SendResponse<Bytes>, reason: h2::Reason) {
+    respond.send_reset(reason);
 }
 
 #[test]
@@ -457,6 +513,53 @@ fn http2_streams_that_are_reset_fail_alone() {
         .filter(|&n| n != 7)
         .for_each(|n| results.assert_found(item(n)));
     assert!(results.down.is_empty());
+}
+
+#[test]
+fn servers_may_require_http1() {
+    for (by_reset, of_all) in [(true, false), (true, true), (false, false), (false, true)] {
+        let http1 = TestServer::answering(correct);
+        let server = Http2Server::beside(http1, move |path, _, _| {
+            match (of_all || path.ends_with("7.narinfo"), by_reset) {
+                (false, _) => Reaction::Answer,
+                (true, true) => Reaction::RequireHttp1,
+                (true, false) => Reaction::EndRequiringHttp1,
+            }
+        });
+        let results = look_up(insecure(quick()), server.tls.spec(), &items(100));
+        results.assert_all_found(&items(100));
+        assert!(results.down.is_empty());
+        // A server that ends a connection may not say so of every request on it.
+        let tries = if by_reset { 1 } else { 3 };
+        let (http2, http1) = server.item_requests();
+        assert!(http2 <= 100 * tries && http1 > 0, "{http2} and {http1}");
+        let connections = server.tls.connections();
+        assert!(
+            connections <= 1 + tries,
+            "{connections}: {by_reset}, {of_all}"
+        );
+    }
+}
+
+#[test]
+fn responses_that_http2_does_not_allow_are_requested_over_http1() {
+    for is_long in [false, true] {
+        let http1 = TestServer::answering(correct);
+        let server =
+            Http2Server::beside(http1, move |path, _, _| match path.ends_with("7.narinfo") {
+                true if is_long => Reaction::LongHead(70 << 10),
+                true => Reaction::WrongLength,
+                false => Reaction::Answer,
+            });
+        let results = look_up(insecure(quick()), server.tls.spec(), &items(100));
+        results.assert_all_found(&items(100));
+        assert!(results.down.is_empty());
+        let (http2, http1) = server.item_requests();
+        assert!(http2 <= 100 && http1 <= 100, "{http2} and {http1}");
+        let limits = results.properties.iter();
+        let mut limits = limits.filter(|it| matches!(it, ServerProperty::RequestsPerConnection(_)));
+        assert_eq!(limits.next(), None);
+    }
 }
 
 #[test]

@@ -16,7 +16,7 @@ use tokio::task::JoinHandle;
 use tokio::time::Instant;
 use tracing::debug;
 
-use super::stream::{ResponseStream, StreamActivity, StreamFailure, StreamFuture};
+use super::stream::{ResponseStream, StreamActivity, StreamFailure, StreamFuture, needs_http1};
 use crate::http::error::HttpErrorKind;
 use crate::http::lookup::connection_end::{ConnectionEnd, ConnectionReport};
 use crate::http::lookup::queue::HTTP2_STREAMS;
@@ -100,7 +100,7 @@ impl Http2Connection<'_> {
                         return ConnectionEnd::Failed(kind);
                     }
                 }
-                ended = task.ended(), if closed.is_none() => closed = Some(ended),
+                error = task.ended(), if closed.is_none() => closed = Some(self.closed_by(error)),
                 _ = changed.changed() => {}
                 () = tokio::time::sleep_until(wake_at), if is_due => {
                     if let Some(kind) = self.check_stall() {
@@ -116,7 +116,11 @@ impl Http2Connection<'_> {
         if self.streams.is_empty() && !self.is_blocked {
             self.activity.touch();
         }
-        let capacity = self.open_streams(client);
+        let offers_http2 = self.server.queue().health.offers_http2();
+        let capacity = match offers_http2 {
+            true => self.open_streams(client),
+            false => SendCapacity::Closed,
+        };
         self.is_blocked = capacity == SendCapacity::Full
             && self.streams.is_empty()
             && self.server.queue().may_send();
@@ -158,7 +162,10 @@ impl Http2Connection<'_> {
             }
             match client.clone().ready().now_or_never() {
                 None => return SendCapacity::Full,
-                Some(Err(_)) => return SendCapacity::Closed,
+                Some(Err(error)) => {
+                    self.closed_by(Some(error));
+                    return SendCapacity::Closed;
+                }
                 Some(Ok(ready)) => *client = ready,
             }
 
@@ -177,9 +184,13 @@ impl Http2Connection<'_> {
                     continue;
                 }
             };
-            let Ok((response, _)) = client.send_request(head, true) else {
-                self.unanswered += 1;
-                return SendCapacity::Closed;
+            let response = match client.send_request(head, true) {
+                Ok((response, _)) => response,
+                Err(error) => {
+                    self.unanswered += 1;
+                    self.closed_by(Some(error));
+                    return SendCapacity::Closed;
+                }
             };
 
             let stream = ResponseStream::new(Arc::clone(&self.activity), response);
@@ -188,6 +199,17 @@ impl Http2Connection<'_> {
             self.streams
                 .push(stream.run(request, limit_bytes, timeout).boxed());
         }
+    }
+
+    /// The end of a connection that takes no more requests.
+    fn closed_by(&self, error: Option<h2::Error>) -> ConnectionEnd {
+        let Some(error) = error else {
+            return ConnectionEnd::Closed { announced: false };
+        };
+        if needs_http1(&error) {
+            self.server.queue().health.require_http1();
+        }
+        ConnectionEnd::Failed(HttpErrorKind::Lost(Arc::new(error)))
     }
 
     /// Handles what became of `request`; some: the connection is not usable.
@@ -212,6 +234,7 @@ impl Http2Connection<'_> {
             Err(StreamFailure::Stalled) => self.server.retry_or_fail(request, stalled),
             // Dropping the request puts it back into the queue.
             Err(StreamFailure::Connection) => self.unanswered += 1,
+            Err(StreamFailure::NeedsHttp1) => self.server.queue().health.require_http1(),
         }
         // If that took long it was the caller.
         self.activity.touch();
@@ -235,11 +258,8 @@ struct ConnectionTask(JoinHandle<Result<(), h2::Error>>);
 
 impl ConnectionTask {
     /// Waits for the end of the connection. Must not be called again afterwards.
-    async fn ended(&mut self) -> ConnectionEnd {
-        match (&mut self.0).await {
-            Ok(Err(error)) => ConnectionEnd::Failed(HttpErrorKind::Lost(Arc::new(error))),
-            _ => ConnectionEnd::Closed { announced: false },
-        }
+    async fn ended(&mut self) -> Option<h2::Error> {
+        (&mut self.0).await.ok()?.err()
     }
 }
 

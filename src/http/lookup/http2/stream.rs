@@ -9,8 +9,8 @@ use std::time::Duration;
 use bytes::Bytes;
 use futures_util::FutureExt as _;
 use futures_util::future::{BoxFuture, poll_fn};
-use h2::RecvStream;
 use h2::client::ResponseFuture;
+use h2::{Reason, RecvStream};
 use tokio::time::{Instant, timeout_at};
 
 use crate::http::error::HttpErrorKind;
@@ -31,16 +31,26 @@ pub(super) enum StreamFailure {
     Stalled,
     /// The connection is not usable.
     Connection,
+    /// The server requires HTTP/1.1, or the response is one that HTTP/2 does not allow and HTTP/1.1 may, for
+    /// instance with connection-specific header fields.
+    NeedsHttp1,
 }
 
 impl From<h2::Error> for StreamFailure {
     fn from(error: h2::Error) -> Self {
-        if error.is_reset() && error.is_remote() {
+        if needs_http1(&error) {
+            Self::NeedsHttp1
+        } else if error.is_reset() && error.is_remote() {
             Self::Response(HttpErrorKind::Lost(Arc::new(error)))
         } else {
             Self::Connection
         }
     }
+}
+
+/// Whether the server requires HTTP/1.1, or has sent what HTTP/2 does not allow.
+pub(super) fn needs_http1(error: &h2::Error) -> bool {
+    error.is_library() || error.reason() == Some(Reason::HTTP_1_1_REQUIRED)
 }
 
 /// One request's response.
