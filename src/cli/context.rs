@@ -271,6 +271,7 @@ impl Context {
                 ttl: TtlPolicy::default(),
                 negative_max_age: is_fetch.then_some(FETCH_NEGATIVE_MAX_AGE),
                 retry_down: is_fetch,
+                renews_expired: purpose == Purpose::Helper,
                 lag: LAG,
                 vote_wait: self.settings.http.stall_timeout,
                 down_seconds: DOWN_SECONDS,

@@ -34,6 +34,17 @@ impl Lookups {
         self.send(server, Some(item));
     }
 
+    /// Sends requests to `server` again, which was down or not to be used.
+    pub(crate) fn reopen(&self, server: ServerIndex) {
+        match &self.servers.0[server] {
+            ServerHandle::Network(server) => {
+                server.queue().reopen();
+                server.notify();
+            }
+            ServerHandle::File(server) => server.reopen(),
+        }
+    }
+
     /// Requests for items that were sent so far, to all servers, each as often as it was.
     #[must_use]
     pub(crate) fn sent(&self) -> u64 {

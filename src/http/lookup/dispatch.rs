@@ -10,6 +10,7 @@ use std::sync::Arc;
 use futures_util::future::BoxFuture;
 use futures_util::stream::FuturesUnordered;
 use futures_util::{FutureExt, StreamExt};
+use tokio::sync::watch;
 use tokio::time::Instant;
 use tracing::{Instrument as _, debug, debug_span};
 
@@ -25,7 +26,7 @@ use crate::http::net::connect::Dialer;
 use crate::http::options::Protocol;
 use crate::http::s3::services;
 
-/// Runs until the server is down or the caller is gone.
+/// Runs until the caller is gone. A server that is down may be reopened, but for the target of a redirect.
 pub(super) async fn run(server: Arc<HttpServer>) {
     let span = debug_span!("server", url = server.url.as_str());
     dispatch(server).instrument(span).await;
@@ -33,8 +34,24 @@ pub(super) async fn run(server: Arc<HttpServer>) {
 
 async fn dispatch(server: Arc<HttpServer>) {
     let mut changed = server.changed.subscribe();
+    loop {
+        send_until_stopped(&server, &mut changed).await;
+        loop {
+            let stopped = server.queue().stopped().cloned();
+            match stopped {
+                None => break,
+                Some(QueueStopReason::Down(_)) if server.redirects == 0 => {}
+                Some(_) => return,
+            }
+            // Fails only when the server is gone, which this task holds.
+            let _ = changed.changed().await;
+        }
+    }
+}
+
+async fn send_until_stopped(server: &Arc<HttpServer>, changed: &mut watch::Receiver<()>) {
     let mut connections = FuturesUnordered::new();
-    let mut redirects = RedirectedRequests::new(&server);
+    let mut redirects = RedirectedRequests::new(server);
     let mut opened = 0;
     let reason = loop {
         changed.mark_unchanged();
@@ -52,7 +69,7 @@ async fn dispatch(server: Arc<HttpServer>) {
                 queue.connecting += 1;
                 opened += 1;
                 let span = debug_span!("connection", number = opened);
-                connections.push(connect_and_send(Arc::clone(&server)).instrument(span));
+                connections.push(connect_and_send(Arc::clone(server)).instrument(span));
             }
             queue.next_due()
         };

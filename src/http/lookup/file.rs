@@ -24,7 +24,8 @@ use crate::http::options::ServerSpec;
 /// A directory with the files of a server.
 pub(super) struct FileServer {
     url: ServerUrl,
-    requests: Sender<RequestTarget>,
+    /// `None` stands for a new look whether the directory can be opened.
+    requests: Sender<Option<RequestTarget>>,
     needs_cache_info: AtomicBool,
     /// Requests for items.
     sent: AtomicU64,
@@ -77,8 +78,14 @@ impl FileServer {
         let item = item.map(RequestTarget::NarInfo);
         for target in cache_info.into_iter().chain(item) {
             // The reader ends only after this sender.
-            let _ = self.requests.send(target);
+            let _ = self.requests.send(Some(target));
         }
+    }
+
+    /// Reads again from a directory that could not be opened.
+    pub(super) fn reopen(&self) {
+        self.needs_cache_info.store(true, Ordering::Relaxed);
+        let _ = self.requests.send(None);
     }
 }
 
@@ -86,7 +93,7 @@ struct DirectoryReader {
     index: ServerIndex,
     url: ServerUrl,
     limit_bytes: u64,
-    requests: Receiver<RequestTarget>,
+    requests: Receiver<Option<RequestTarget>>,
     events: EventSender,
     runtime: Handle,
 }
@@ -98,6 +105,10 @@ impl DirectoryReader {
     fn run(self) {
         let mut down = None;
         for target in &self.requests {
+            let Some(target) = target else {
+                down = None;
+                continue;
+            };
             let down = down.get_or_insert_with(|| self.check_directory());
             let text = match down {
                 None => self.read(target),

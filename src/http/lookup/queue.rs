@@ -182,11 +182,21 @@ impl RequestQueue {
         self.stopped.as_ref()
     }
 
-    /// Stops everything; the first reason counts. Whether this is the first.
+    /// Stops everything; the first reason counts, unless the caller is gone. Whether this is the first.
     pub(super) fn stop(&mut self, reason: QueueStopReason) -> bool {
         let is_first = self.stopped.is_none();
-        self.stopped.get_or_insert(reason);
+        if is_first || matches!(reason, QueueStopReason::CallerGone) {
+            self.stopped = Some(reason);
+        }
         is_first
+    }
+
+    /// Sends requests again to a server that was down, first that for its `nix-cache-info`. Its failures are
+    /// not forgotten: it is given up when the first connection fails.
+    pub(super) fn reopen(&mut self) {
+        self.stopped
+            .take_if(|it| matches!(it, QueueStopReason::Down(_)));
+        self.needs_cache_info = true;
     }
 
     /// Whether there are requests that may be sent now.

@@ -280,6 +280,7 @@ impl LookupEngine {
         if !self.requests.add(request, item) {
             return;
         }
+        self.renew_expired(item);
 
         if self.items[item].is_decided {
             self.decided_for(request, item);
@@ -369,8 +370,9 @@ impl LookupEngine {
         if self.reconsider(item) {
             return self.advance(item);
         }
+        let now = self.setup.clock.unix_seconds();
         let entered = &mut self.items[item];
-        entered.is_decided = true;
+        (entered.is_decided, entered.decided_at) = (true, now);
         self.undecided -= 1;
         let objection = entered.lookup.objection().cloned();
         self.objections

@@ -26,6 +26,8 @@ pub(super) struct ItemRecord {
     /// Requests that wait for it; empty when decided.
     pub(super) waiting: Vec<usize>,
     pub(super) is_decided: bool,
+    /// When it was decided, in Unix seconds.
+    pub(super) decided_at: u64,
     /// Another item with the same hash part and another name.
     same_hash_part_item: Option<ItemIndex>,
 }
@@ -48,6 +50,7 @@ impl LookupItems {
             lookup,
             waiting: Vec::new(),
             is_decided: false,
+            decided_at: 0,
             same_hash_part_item,
         });
         item

@@ -75,6 +75,9 @@ pub(crate) struct LookupOptions {
     pub(crate) negative_max_age: Option<u64>,
     /// Whether servers recorded as down are used when no other server has an item.
     pub(crate) retry_down: bool,
+    /// Whether items that are not available are looked up again when answers have expired, and servers that
+    /// were down are used again: for a process that may go on for hours.
+    pub(crate) renews_expired: bool,
     /// How long a server may be silent while another one has answered with authority.
     pub(crate) lag: Duration,
     /// How long a server that is late may keep votes waiting, in the whole run.

@@ -1,5 +1,6 @@
 //! Items that are decided and looked up once more: on servers that were skipped or not needed, without
-//! the cached answers, or without narinfos whose nars cannot be had.
+//! the cached answers, or without narinfos whose nars cannot be had; and, in a process that may go on for hours,
+//! when answers have expired.
 
 use std::sync::Arc;
 
@@ -9,6 +10,7 @@ use crate::format::store_path::StorePath;
 use crate::substitute::lookup::engine::LookupEngine;
 use crate::substitute::lookup::items::ItemIndex;
 use crate::substitute::lookup::options::RequiredServers;
+use crate::substitute::outcome::LookupOutcome;
 use crate::trust::verdict::Refusal;
 
 impl LookupEngine {
@@ -87,6 +89,51 @@ impl LookupEngine {
         entered.is_decided = false;
         self.undecided += 1;
         self.fresh.push_back(item);
+    }
+
+    /// Looks `item` up again if it is not available and answers have expired, in a process that may go on for
+    /// hours.
+    pub(super) fn renew_expired(&mut self, item: ItemIndex) {
+        if !self.setup.options.renews_expired {
+            return;
+        }
+        let now = self.setup.clock.unix_seconds();
+        for server in self.servers.indices() {
+            if self.servers[server].end_skip(now)
+                && let Some(lookups) = &self.lookups
+            {
+                lookups.reopen(server);
+            }
+        }
+
+        let entered = &self.items[item];
+        if entered.is_decided
+            && entered.lookup.selected().is_none()
+            && self
+                .servers
+                .indices()
+                .any(|it| self.has_expired(item, it, now))
+        {
+            self.reset(item);
+        }
+    }
+
+    /// Whether `server` may have another answer about the decided `item` by now.
+    fn has_expired(&self, item: ItemIndex, server: ServerIndex, now: u64) -> bool {
+        let entered = &self.items[item];
+        let Some(answer) = entered.lookup.slots[server].known() else {
+            return false;
+        };
+        let lasts = match answer.outcome {
+            LookupOutcome::NoResponse(_)
+            | LookupOutcome::Failed(_)
+            | LookupOutcome::LocalFailure(_)
+            | LookupOutcome::NotAwaited => self.setup.options.down_seconds,
+            // Not to be cached at all; but one query may name it twice.
+            _ => 1,
+        };
+        let expires_at = answer.expires_at.unwrap_or(entered.decided_at + lasts);
+        expires_at <= now && self.servers[server].skip_outcome().is_none()
     }
 
     /// Discards everything that is known of `item`.

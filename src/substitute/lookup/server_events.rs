@@ -46,8 +46,10 @@ impl LookupEngine {
 
         self.record_server_fact(server, ServerFact::CacheInfo(fact));
         self.clear_down_record(server);
-        let entry = &self.servers[server];
+        let until = expires_at.max(now.saturating_add(self.setup.options.down_seconds));
+        let entry = &mut self.servers[server];
         if let ServerState::OtherStore(why) = entry.state.clone() {
+            entry.skipped_until = Some(until);
             self.report_down(server, &why);
             self.give_up(server, &LookupOutcome::OtherStore(why));
         }
@@ -55,7 +57,8 @@ impl LookupEngine {
 
     /// A server is down: no request to it will be answered.
     pub(super) fn server_down(&mut self, server: ServerIndex, error: HttpError) {
-        let (is_local, retry_after) = (error.is_of_this_machine(), error.retry_after());
+        let until = self.skip_until(server, error.retry_after());
+        let is_local = error.is_of_this_machine();
         let depends_on_settings = error.depends_on_settings();
         let failure = LookupFailure::Request(Arc::new(error));
         // A download from it may have failed and been reported a moment ago.
@@ -66,7 +69,7 @@ impl LookupEngine {
         // have other certificates or another proxy.
         if !is_local {
             if !depends_on_settings {
-                self.record_down(server, &failure, retry_after);
+                self.record_down(server, &failure, until);
             }
             self.servers[server].mark_down(ServerState::Down(failure));
         }
@@ -82,7 +85,8 @@ impl LookupEngine {
         }
 
         self.servers[server].mark_down(ServerState::Slow);
-        self.record_down(server, &LookupFailure::NotAwaited, None);
+        let until = self.skip_until(server, None);
+        self.record_down(server, &LookupFailure::NotAwaited, until);
         self.report_down(server, &LookupFailure::NotAwaited);
     }
 
@@ -122,13 +126,8 @@ impl LookupEngine {
         }
     }
 
-    /// Records it for as long as the server demands, within reason.
-    fn record_down(
-        &mut self,
-        server: ServerIndex,
-        failure: &LookupFailure,
-        retry_after: Option<Duration>,
-    ) {
+    /// Until when a server that is down is not used: as long as it demands, within reason.
+    fn skip_until(&mut self, server: ServerIndex, retry_after: Option<Duration>) -> u64 {
         let now = self.setup.clock.unix_seconds();
         let options = &self.setup.options;
         let wanted = retry_after.map_or(0, |wait| {
@@ -138,8 +137,14 @@ impl LookupEngine {
                 .0
         });
         let until = now.saturating_add(options.down_seconds.max(wanted));
+        self.servers[server].skipped_until = Some(until);
+        until
+    }
+
+    /// Records that later runs skip a server until then.
+    fn record_down(&mut self, server: ServerIndex, failure: &LookupFailure, until: u64) {
         let down = Downtime {
-            since: now,
+            since: self.setup.clock.unix_seconds(),
             until,
             reason: failure.to_string().into(),
         };
@@ -176,7 +181,8 @@ impl LookupEngine {
             // A lookup that failed has its own reason.
             if !self.servers[server].is_recorded_down() {
                 let reason = LookupFailure::Download(outage);
-                self.record_down(server, &reason, None);
+                let until = self.skip_until(server, None);
+                self.record_down(server, &reason, until);
             }
         }
     }

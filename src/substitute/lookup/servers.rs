@@ -82,6 +82,8 @@ pub(super) struct LookupServer {
     pub(super) answers: u64,
     /// For how long it kept items waiting by being late, in this run.
     pub(super) late_for: Duration,
+    /// Until when it is not used, in Unix seconds, if the process goes on for so long.
+    pub(super) skipped_until: Option<u64>,
     /// Whether the lookup cache says that it is down.
     is_recorded_down: bool,
     outstanding: u64,
@@ -108,6 +110,7 @@ impl LookupServer {
             is_address_settled: false,
             answers: 0,
             late_for: Duration::ZERO,
+            skipped_until: None,
             is_recorded_down: false,
             outstanding: 0,
             quiet_since: Instant::now(),
@@ -124,6 +127,9 @@ impl LookupServer {
             let text = known.text.as_deref().unwrap_or_default();
             server.learn_info(text, &setup.store_dir);
             server.lacks_cache_info = known.text.is_none();
+            if matches!(server.state, ServerState::OtherStore(_)) {
+                server.skipped_until = Some(known.expires_at);
+            }
         }
 
         if let Some(down) = server.facts.down.take().filter(|down| down.is_down(now)) {
@@ -133,6 +139,7 @@ impl LookupServer {
                 "skipping the server, which was down a short time ago"
             );
             server.state = ServerState::Skipped(LookupFailure::Cached(down.reason));
+            server.skipped_until = Some(down.until);
             server.is_recorded_down = true;
         }
         server
@@ -155,6 +162,16 @@ impl LookupServer {
             "using the skipped server after all"
         );
         self.state = ServerState::NotNeeded;
+    }
+
+    /// Uses it again if the time of not using it is over; whether it is.
+    pub(super) fn end_skip(&mut self, now: u64) -> bool {
+        let is_over = self.skipped_until.take_if(|until| *until <= now).is_some();
+        if is_over {
+            // It may have items for another store by now.
+            (self.state, self.info) = (ServerState::NotNeeded, None);
+        }
+        is_over
     }
 
     /// Records the server's `nix-cache-info`.
@@ -221,6 +238,7 @@ impl LookupServer {
             ServerState::NotNeeded | ServerState::Slow | ServerState::Skipped(_)
         ) {
             self.state = ServerState::Up;
+            self.skipped_until = None;
         }
     }
 

@@ -98,6 +98,7 @@ impl Machine {
             ttl: TtlPolicy::default(),
             negative_max_age: None,
             retry_down: false,
+            renews_expired: false,
             lag: Duration::from_millis(200),
             vote_wait: Duration::from_millis(200),
             down_seconds: 60,
@@ -640,4 +641,113 @@ fn a_check_that_fails_ends_the_lookups() {
     engine.run(&inbox);
 
     assert!(answer.recv().is_err());
+}
+
+/// Serves the fixtures, or an empty response with what `status` returns.
+fn serve_fixtures(
+    listener: TcpListener,
+    status: impl Fn() -> Option<&'static str> + Send + 'static,
+) {
+    std::thread::spawn(move || {
+        for stream in listener.incoming() {
+            let mut stream = stream.unwrap();
+            let mut lines = BufReader::new(stream.try_clone().unwrap()).lines();
+            while let Some(Ok(request)) = lines.next() {
+                let head = lines.by_ref().map_while(Result::ok);
+                head.take_while(|line| !line.is_empty()).for_each(drop);
+                let path = request.split(' ').nth(1).unwrap();
+                let file = std::fs::read(fixtures().join(&path[1..]));
+                let (status, body) = match (status(), file) {
+                    (Some(status), _) => (status, Vec::new()),
+                    (None, Ok(body)) => ("200 OK", body),
+                    (None, Err(_)) => ("404 Not Found", Vec::new()),
+                };
+                let head = format!(
+                    "HTTP/1.1 {status}\r\nContent-Length: {}\r\n\r\n",
+                    body.len()
+                );
+                // A client that goes away is no failure of the server's.
+                let _ = stream.write_all(&[head.as_bytes(), &body].concat());
+            }
+        }
+    });
+}
+
+/// A lookup of a process that may go on for hours, where an hour is a second.
+fn long_lived(machine: &Machine) -> Resolver {
+    machine.resolver_with(|options| {
+        options.renews_expired = true;
+        options.down_seconds = 1;
+        options.ttl.transient_secs = 1;
+        options.ttl.negative_secs = 1;
+        options.ttl.longest_other_store_secs = 1;
+    })
+}
+
+/// Waits until `resolver` finds the item.
+fn wait_for(resolver: &Resolver, base: &str) {
+    eventually(|| (one(resolver, base).status == ItemStatus::Available).then_some(()));
+}
+
+#[test]
+fn a_server_that_was_unreachable_is_used_again_by_the_same_process() {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap();
+    drop(listener);
+    let url = format!("http://{address}");
+    let [machine, other] = [(); 2].map(|()| Machine::new(&[&url]));
+    let resolver = long_lived(&machine);
+    let patient = other.resolver_with(|options| options.renews_expired = true);
+    for resolver in [&resolver, &patient] {
+        assert_eq!(outcomes(&one(resolver, TOOLS)), ["failed"]);
+    }
+
+    serve_fixtures(TcpListener::bind(address).unwrap(), || None);
+    wait_for(&resolver, TOOLS);
+    wait_for(&resolver, NOTES);
+    assert_eq!(
+        outcomes(&one(&patient, TOOLS)),
+        ["failed"],
+        "its minute is not over"
+    );
+    assert_eq!(outcomes(&one(&patient, NOTES)), ["skipped"]);
+}
+
+#[test]
+fn failures_are_not_final_for_a_long_lived_process() {
+    for failure in ["500 No", "503 No", "403 No", "404 Not Found", "200 OK"] {
+        let is_failing = Arc::new(AtomicBool::new(true));
+        let fails = Arc::clone(&is_failing);
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let machine = Machine::new(&[&format!("http://{}", listener.local_addr().unwrap())]);
+        serve_fixtures(listener, move || {
+            fails.load(Ordering::Relaxed).then_some(failure)
+        });
+        let resolver = long_lived(&machine);
+        assert_ne!(one(&resolver, TOOLS).status, ItemStatus::Available);
+        is_failing.store(false, Ordering::Relaxed);
+        wait_for(&resolver, TOOLS);
+        let [before, after] = [1500, 0].map(|pause| {
+            let resolution = resolver.resolve(vec![path(TOOLS)], LookupScope::ItemsOnly);
+            std::thread::sleep(Duration::from_millis(pause));
+            resolution.unwrap().requests
+        });
+        assert_eq!(before, after, "what is available is kept");
+    }
+}
+
+#[test]
+fn directories_that_come_later_are_used_by_a_long_lived_process() {
+    let mut machine = Machine::new(&[]);
+    let dir = machine.dir.path().join("server");
+    machine.servers = vec![format!("file://{}", dir.display())];
+    let resolver = long_lived(&machine);
+    assert_eq!(outcomes(&one(&resolver, TOOLS)), ["failed"]);
+    std::fs::create_dir(&dir).unwrap();
+    let info = dir.join("nix-cache-info");
+    std::fs::write(&info, "StoreDir: /other\n").unwrap();
+    eventually(|| (outcomes(&one(&resolver, TOOLS)) == ["other-store"]).then_some(()));
+    machine.directory("server", |text| text);
+    std::fs::write(&info, "StoreDir: /gnu/store\n").unwrap();
+    wait_for(&resolver, TOOLS);
 }

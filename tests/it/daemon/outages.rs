@@ -113,3 +113,20 @@ fn a_server_that_was_only_slow_is_asked_for_what_others_do_not_have() {
     assert_eq!(helper.have(&[&tools]), [&*tools], "{}", log(&sandbox));
     helper.end();
 }
+
+#[test]
+fn an_item_is_looked_up_again_when_its_negative_answer_has_expired() {
+    let sandbox = Sandbox::new();
+    let is_there = Arc::new(AtomicBool::new(false));
+    let available = Arc::clone(&is_there);
+    let server = Server::start(move |request| match available.load(Ordering::Relaxed) {
+        true => Reply::file(&Kind::Guix.directory(), request),
+        false => Reply::not_found().header("Cache-Control: max-age=1"),
+    });
+    let mut helper = Helper::start(&sandbox, &server.url(), "--query", "");
+    let notes = item("notes");
+    assert!(helper.have(&[&notes]).is_empty());
+    is_there.store(true, Ordering::Relaxed);
+    assert!(wait_until(|| helper.have(&[&notes]) == [&*notes]));
+    helper.end();
+}
