@@ -9,6 +9,7 @@
 //! the authorized key that has signed exactly this text, which saves verifying it again. The key is used only where no other user but root can write the file
 //! and its directory, and only while text and key are as they were written.
 
+use std::io;
 use std::path::{Path, PathBuf};
 
 use rusqlite::Connection;
@@ -85,10 +86,17 @@ impl LookupCache {
         }
     }
 
-    /// Whether there is a cache in the directory `dir`, sound or not.
+    /// Whether there is a cache in the directory `dir`, sound or not, or may be one where this user may not look.
     #[must_use]
     pub(crate) fn exists_in(dir: &Path) -> bool {
-        dir.join(schema::FILE_NAME).symlink_metadata().is_ok()
+        let file = dir.join(schema::FILE_NAME).symlink_metadata();
+        !file.is_err_and(|error| error.kind() == io::ErrorKind::NotFound)
+    }
+
+    /// Where a damaged cache of the directory `dir` is set aside.
+    #[must_use]
+    pub(crate) fn damaged_file(dir: &Path) -> PathBuf {
+        open::damaged_file(&dir.join(schema::FILE_NAME))
     }
 
     /// A cache that is gone when it is dropped.

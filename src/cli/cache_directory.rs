@@ -3,48 +3,78 @@
 //! Commands that look items up create the directory, to record the answers; all others use what is
 //! there and create nothing.
 
+use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use crate::lookup_cache::LookupCache;
-use crate::substitute::chain;
+use crate::lookup_cache::{CacheError, LookupCache};
 use crate::substitute::download::spool::SpoolDirectory;
 
 use super::context::Context;
+use super::error::CliError;
 use super::settings::StoreKind;
 
 impl Context {
     /// The lookup cache, in the first directory that can have it; in memory when none can.
     #[must_use]
     pub(crate) fn lookup_cache(&self) -> LookupCache {
-        self.open_lookup_cache(self.cache_dirs())
+        self.or_in_memory(self.open_lookup_cache(self.cache_dirs()))
     }
 
-    fn open_lookup_cache(&self, dirs: Vec<PathBuf>) -> LookupCache {
-        let mut warning = None;
+    /// The lookup cache in the first of `dirs` that can have it; one in memory when there are none.
+    fn open_lookup_cache(&self, dirs: Vec<PathBuf>) -> Result<LookupCache, CacheError> {
+        let mut failure = None;
         for dir in dirs {
             let opened = LookupCache::open(&dir);
             if opened.cache.path().is_some() {
                 if let Some(warning) = opened.warning {
-                    self.output.warn(&chain(&warning));
+                    self.output.warn(&warning.warning());
                 }
-                return opened.cache;
+                return Ok(opened.cache);
             }
-            warning = opened.warning;
+            failure = opened.warning;
         }
-        if let Some(warning) = warning {
-            self.output.warn(&chain(&warning));
-        }
-        LookupCache::in_memory()
+        failure.map_or_else(|| Ok(LookupCache::in_memory()), Err)
     }
 
-    /// The lookup cache that is there, for commands that only read it; an empty one in memory when there
+    /// The `opened` cache, or else one in memory, with a warning.
+    fn or_in_memory(&self, opened: Result<LookupCache, CacheError>) -> LookupCache {
+        opened.unwrap_or_else(|error| {
+            self.output.warn(&error.warning());
+            LookupCache::in_memory()
+        })
+    }
+
+    /// The lookup cache that is there, for commands that are about it; an empty one in memory when there
     /// is none. Creates no directory and no database.
-    #[must_use]
-    pub(crate) fn existing_lookup_cache(&self) -> LookupCache {
+    ///
+    /// # Errors
+    /// It is there and cannot be opened.
+    pub(crate) fn existing_lookup_cache(&self) -> Result<LookupCache, CacheError> {
         let mut dirs = self.cache_dirs();
         dirs.retain(|dir| LookupCache::exists_in(dir));
         self.open_lookup_cache(dirs)
+    }
+
+    /// The same for commands that only use it: one in memory when it cannot be opened.
+    #[must_use]
+    pub(crate) fn existing_lookup_cache_or_memory(&self) -> LookupCache {
+        self.or_in_memory(self.existing_lookup_cache())
+    }
+
+    /// Removes the damaged lookup caches that were set aside.
+    ///
+    /// # Errors
+    /// One of them cannot be removed.
+    pub(crate) fn remove_damaged_lookup_caches(&self) -> Result<(), CliError> {
+        for dir in self.cache_dirs() {
+            let path = LookupCache::damaged_file(&dir);
+            match std::fs::remove_file(&path) {
+                Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+                removed => removed.map_err(CliError::file("remove", path))?,
+            }
+        }
+        Ok(())
     }
 
     /// The directory of the lookup cache and of partial downloads, if there is one that we may write to.

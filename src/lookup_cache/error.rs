@@ -1,14 +1,16 @@
-//! What can go wrong with the cache. None of it is a reason to stop: by the time it is
+//! What can go wrong with the cache. To a lookup, none of it is a reason to stop: by the time it is
 //! reported the cache has already gone over to memory.
 
 use std::io;
 use std::path::PathBuf;
 
+use crate::format::error_text::chain;
+
 /// Why the cache does not keep what it learns, or not what it had.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum CacheError {
     /// The directory or the file cannot be used; this run caches in memory only.
-    #[error("the lookup cache in {} cannot be used; answers are cached for this run only", path.display())]
+    #[error("the lookup cache {} cannot be used", path.display())]
     Unusable {
         /// The directory or file.
         path: PathBuf,
@@ -16,7 +18,7 @@ pub(crate) enum CacheError {
         source: io::Error,
     },
     /// A statement failed on the file; from here on this run caches in memory only.
-    #[error("{action} in the lookup cache {} failed; from now on answers are cached for this run only", path.display())]
+    #[error("{action} in the lookup cache {} failed", path.display())]
     Failed {
         /// What was being done.
         action: &'static str,
@@ -41,4 +43,18 @@ pub(crate) enum CacheError {
         /// Why.
         source: rusqlite::Error,
     },
+}
+
+impl CacheError {
+    /// The error with its cause and what it means, for a run that goes on.
+    #[must_use]
+    pub(crate) fn warning(&self) -> String {
+        let consequence = match self {
+            Self::Unusable { .. } | Self::Failed { .. } => {
+                "; from now on answers are cached for this run only"
+            }
+            Self::Rebuilt { .. } | Self::Memory { .. } => "",
+        };
+        format!("{}{consequence}", chain(self))
+    }
 }

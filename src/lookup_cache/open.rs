@@ -87,7 +87,7 @@ impl CacheFile {
         // The log goes first: beside a new database an old log would be replayed into it.
         let moved = remove_if_there(&sibling(&self.path, "-wal"))
             .and_then(|()| remove_if_there(&sibling(&self.path, "-shm")))
-            .and_then(|()| std::fs::rename(&self.path, self.path.with_extension("damaged")));
+            .and_then(|()| std::fs::rename(&self.path, damaged_file(&self.path)));
         let relocked = flock(&self.lock, FlockOperation::LockShared);
         moved
             .and(relocked.map_err(io::Error::from))
@@ -202,6 +202,11 @@ fn sibling(path: &Path, suffix: &str) -> PathBuf {
     let mut name = path.as_os_str().to_owned();
     name.push(suffix);
     PathBuf::from(name)
+}
+
+/// The place where the database `path` is moved if it is damaged.
+pub(super) fn damaged_file(path: &Path) -> PathBuf {
+    path.with_extension("damaged")
 }
 
 fn remove_if_there(path: &Path) -> io::Result<()> {

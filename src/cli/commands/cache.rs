@@ -20,15 +20,19 @@ const SHOWN_SERVERS_MAX: usize = 5;
 /// Carries the command out.
 ///
 /// # Errors
-/// The lookup cache failed.
+/// The lookup cache cannot be opened, or failed.
 pub(crate) fn run(context: &Context, command: &CacheCommand) -> Result<Exit, CliError> {
     match command {
-        CacheCommand::Info => info(context, &mut context.existing_lookup_cache()),
-        CacheCommand::List => list(context, &mut context.existing_lookup_cache()),
+        CacheCommand::Info => info(context, &mut existing(context)?),
+        CacheCommand::List => list(context, &mut existing(context)?),
         CacheCommand::Flush(args) => flush(context, args),
         CacheCommand::Prune => prune(context),
         CacheCommand::Clear => clear(context),
     }
+}
+
+fn existing(context: &Context) -> Result<LookupCache, CliError> {
+    context.existing_lookup_cache().map_err(failed)
 }
 
 fn failed(source: CacheError) -> CliError {
@@ -49,7 +53,7 @@ fn report(
     }
 
     let text = match cache.path() {
-        None => format!("there is no lookup cache at {}", usual_place(context)),
+        None => no_cache(context),
         Some(path) => format!(
             "{} removed from {}",
             kind.counted(count),
@@ -76,6 +80,10 @@ impl EntryKind {
     }
 }
 
+fn no_cache(context: &Context) -> String {
+    format!("there is no lookup cache at {}", usual_place(context))
+}
+
 /// Where the lookup cache is created when it is needed.
 fn usual_place(context: &Context) -> String {
     let directory = context.settings.cache_dirs.first();
@@ -84,7 +92,7 @@ fn usual_place(context: &Context) -> String {
 
 fn prune(context: &Context) -> Result<Exit, CliError> {
     let now = context.clock.unix_seconds();
-    let mut cache = context.existing_lookup_cache();
+    let mut cache = existing(context)?;
     let count = cache.remove_expired(now).map_err(failed)?;
     if let Some(spools) = context.existing_partial_downloads() {
         spools.remove_old(now);
@@ -94,8 +102,9 @@ fn prune(context: &Context) -> Result<Exit, CliError> {
 
 /// Removes everything that no other process uses.
 fn clear(context: &Context) -> Result<Exit, CliError> {
-    let mut cache = context.existing_lookup_cache();
+    let mut cache = existing(context)?;
     let entries = cache.remove(None, &[]).map_err(failed)?;
+    context.remove_damaged_lookup_caches()?;
     let spools = context.existing_partial_downloads();
     let downloads = spools.map_or(0, |spools| spools.remove_all());
     if context.settings.json {
@@ -120,19 +129,19 @@ fn info(context: &Context, cache: &mut LookupCache) -> Result<Exit, CliError> {
     let bytes = cache.file_bytes();
     let path = cache.path().map(|path| path.display().to_string());
     let (directory, partial) = partial_downloads(context);
-    let CacheStats {
-        servers,
-        positive,
-        negative,
-        preparing,
-        transient,
-        refused,
-        expired,
-        oldest_answered_at: oldest,
-        ..
-    } = stats;
 
     if context.settings.json {
+        let CacheStats {
+            servers,
+            positive,
+            negative,
+            preparing,
+            transient,
+            refused,
+            expired,
+            oldest_answered_at: oldest,
+            ..
+        } = stats;
         context.output.json(&json!({
             "file": path, "bytes": bytes, "servers": servers, "positive": positive,
             "refused": refused, "negative": negative, "baking": preparing, "transient": transient,
@@ -141,29 +150,17 @@ fn info(context: &Context, cache: &mut LookupCache) -> Result<Exit, CliError> {
             "partial_downloads": partial_json(directory, partial),
         }))?;
     } else {
-        let age = oldest.map_or("none".to_owned(), |at| {
-            output::duration(now.saturating_sub(at))
-        });
-        let integrity = if faults.is_empty() {
-            "ok"
-        } else {
-            &faults.join("; ")
-        };
-        let file = path.as_deref().unwrap_or("none, in memory only");
-        let lines = [
-            format!("file       {file}"),
-            format!("size       {}", output::bytes(bytes)),
-            format!("servers    {servers}"),
-            format!("positive   {positive}"),
-            format!("refused    {refused}"),
-            format!("negative   {negative}"),
-            format!("preparing  {preparing}"),
-            format!("transient  {transient}"),
-            format!("expired    {expired}"),
-            format!("oldest     {age}"),
-            format!("integrity  {integrity}"),
-            format!("unfinished {}", partial_text(partial)),
-        ];
+        let mut lines = Vec::new();
+        match path {
+            Some(path) => {
+                lines.push(format!("file       {path}"));
+                lines.push(format!("size       {}", output::bytes(bytes)));
+                lines.extend(stats_lines(&stats, now));
+                lines.push(format!("integrity  {}", integrity(&faults)));
+            }
+            None => context.output.note(&no_cache(context)),
+        }
+        lines.push(format!("unfinished {}", partial_text(partial)));
         context.output.lines(lines.into_iter().map(Cow::Owned))?;
     }
 
@@ -172,6 +169,33 @@ fn info(context: &Context, cache: &mut LookupCache) -> Result<Exit, CliError> {
     } else {
         Exit::Local
     })
+}
+
+fn stats_lines(stats: &CacheStats, now: u64) -> Vec<String> {
+    let age = stats.oldest_answered_at.map_or("none".to_owned(), |at| {
+        output::duration(now.saturating_sub(at))
+    });
+    let mut lines: Vec<String> = [
+        ("servers", stats.servers),
+        ("positive", stats.positive),
+        ("refused", stats.refused),
+        ("negative", stats.negative),
+        ("preparing", stats.preparing),
+        ("transient", stats.transient),
+        ("expired", stats.expired),
+    ]
+    .iter()
+    .map(|(name, number)| format!("{name:<9}  {number}"))
+    .collect();
+    lines.push(format!("oldest     {age}"));
+    lines
+}
+
+fn integrity(faults: &[String]) -> String {
+    match faults {
+        [] => "ok".to_owned(),
+        _ => faults.join("; "),
+    }
 }
 
 /// The directory of partial downloads, and how many there are.
@@ -208,7 +232,7 @@ fn list(context: &Context, cache: &mut LookupCache) -> Result<Exit, CliError> {
         context.output.json(&objects)?;
     } else if entries.is_empty() {
         let text = match cache.path() {
-            None => format!("there is no lookup cache at {}", usual_place(context)),
+            None => no_cache(context),
             Some(path) => format!("the lookup cache {} is empty", output::shown_path(path)),
         };
         context.output.note(&text);
@@ -276,7 +300,7 @@ fn flush(context: &Context, args: &FlushArgs) -> Result<Exit, CliError> {
         .iter()
         .map(|path| path.hash_part())
         .collect();
-    let mut cache = context.existing_lookup_cache();
+    let mut cache = existing(context)?;
     let server = args
         .server
         .as_deref()

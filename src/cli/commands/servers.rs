@@ -53,7 +53,7 @@ impl ServerStatus {
 /// No server is configured, or the output cannot be written.
 pub(crate) fn run(context: &Context) -> Result<Exit, CliError> {
     context.need_servers()?;
-    let mut cache = context.existing_lookup_cache();
+    let mut cache = context.existing_lookup_cache_or_memory();
     let network = context.network(DiskChanges::NONE)?;
     let servers = request_all(context, &network, &mut cache);
     let now = context.clock.unix_seconds();

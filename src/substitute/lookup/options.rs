@@ -4,7 +4,6 @@ use std::collections::HashSet;
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::format::error_text::chain;
 use crate::format::server_list::PerServer;
 use crate::format::store_path::{StoreDir, StorePath};
 use crate::http::RetryLimits;
@@ -131,7 +130,7 @@ pub(crate) struct ResolverSetup {
 impl ResolverSetup {
     /// Reports a failure of the lookup cache; lookups go on without it.
     pub(super) fn warn(&self, error: &CacheError) {
-        let warning = chain(error);
-        self.progress.event(ProgressEvent::Warning(&warning));
+        self.progress
+            .event(ProgressEvent::Warning(&error.warning()));
     }
 }

@@ -168,7 +168,55 @@ fn an_empty_lookup_cache_is_named() {
             .prints("")
             .says("there is no lookup cache at ");
     }
+    sandbox
+        .subst(UNREACHABLE, &["cache", "info"])
+        .exits(0)
+        .prints("unfinished no downloads\n")
+        .says("there is no lookup cache at ");
     assert!(!sandbox.root().exists());
+}
+
+#[test]
+fn a_lookup_cache_that_cannot_be_opened_is_an_error_of_the_commands_about_it() {
+    for in_the_way in ["var/guix/subst", "var/guix/subst/lookups-v1.sqlite"] {
+        let sandbox = Sandbox::new();
+        let path = sandbox.root().join(in_the_way);
+        std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+        if in_the_way.ends_with("subst") {
+            std::fs::write(&path, "").unwrap();
+        } else {
+            std::fs::create_dir(&path).unwrap();
+        }
+        for command in ["list", "info", "flush", "prune", "clear"] {
+            let run = sandbox.subst(UNREACHABLE, &["cache", command]).exits(5);
+            let run = run.prints("").says("error: the lookup cache ");
+            let run = run.says("lookups-v1.sqlite cannot be used");
+            assert!(!run.stderr.contains("this run"), "{}", run.stderr);
+        }
+        // Those that only use it go on, and say what that means.
+        sandbox
+            .subst(&Kind::Guix.url(), &["query", &item("tools")])
+            .exits(0)
+            .says("answers are cached for this run only");
+    }
+}
+
+#[test]
+fn the_damaged_lookup_cache_that_was_set_aside_is_cleared_too() {
+    let sandbox = Sandbox::new();
+    sandbox
+        .subst(&Kind::Guix.url(), &["query", &item("tools")])
+        .exits(0);
+    let cache = sandbox.root().join("var/guix/subst/lookups-v1.sqlite");
+    std::fs::write(&cache, [b'x'; 5000]).unwrap();
+    let damaged = cache.with_extension("damaged");
+    sandbox
+        .subst(UNREACHABLE, &["cache", "info"])
+        .exits(0)
+        .says("was damaged");
+    assert!(damaged.exists());
+    sandbox.subst(UNREACHABLE, &["cache", "clear"]).exits(0);
+    assert!(!damaged.exists() && cache.exists());
 }
 
 /// To `cache flush`, no item would mean all of them.
