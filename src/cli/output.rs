@@ -142,9 +142,13 @@ impl Output {
         }
     }
 
-    /// The result of the whole run, unless it is to be quiet: as `text`, or as `data`.
+    /// The result of the whole run, unless it is to be quiet: as `text`, or as `data`, with the time it took.
     pub(crate) fn summary(&self, text: &str, data: &impl Serialize) {
-        self.message("summary", text, json!(data));
+        let mut data = json!(data);
+        if let (Messages::Events(clock), None) = (self.messages, data.get("seconds")) {
+            data["seconds"] = clock.elapsed().as_secs_f64().into();
+        }
+        self.message("summary", text, data);
     }
 
     /// Something that may be wrong, unless it is to be quiet.

@@ -8,6 +8,7 @@ use serde_json::Value;
 
 use super::NOTHING;
 use crate::support::json_schema::violations;
+use crate::support::publisher::{guix_secret, secret_file};
 use crate::support::sandbox::first_line_of_stderr;
 use crate::support::{Fixture, Kind, Reply, Run, Sandbox, Server, item, repository};
 
@@ -152,6 +153,38 @@ fn events_are_as_the_schema_says() {
         "server-down",
     ] {
         assert!(names.contains(name), "{name}: {names:?}");
+    }
+}
+
+#[test]
+fn the_summary_of_every_command_is_as_the_schema_says() {
+    let sandbox = Sandbox::new();
+    secret_file(&sandbox, "key.sec", &guix_secret(1));
+    let (url, tools) = (Kind::Guix.url(), item("tools"));
+    let endorse = ["endorse", "--key=key.sec", "--to=out"];
+    let runs: [&[&str]; 11] = [
+        &["fetch", &tools],
+        &["query", &tools],
+        &["challenge", &tools],
+        &["verify"],
+        &["mirror", "--to=m", "--dry-run", "--closure", &tools],
+        &["mirror", "--to=m", "--closure", &tools],
+        &["mirror", "verify", "--to=m"],
+        &["mirror", "gc", "--to=m", "--keep-days=0", "--grace=0"],
+        &[&endorse[..], &["--nars", super::UNREACHABLE, &tools]].concat(),
+        &["endorse", "--withdraw", "--to=out", &tools],
+        &["gc"],
+    ];
+    for arguments in runs {
+        let run = sandbox.subst(&url, &[arguments, &["--progress=json"]].concat());
+        let mut told = events(&run);
+        told.retain(|event| event["event"] == "summary");
+        assert_eq!(told.len(), 1, "{arguments:?}: {run:?}");
+        assert_eq!(
+            event_violations(&told[0]),
+            [""; 0],
+            "{arguments:?}: {told:?}"
+        );
     }
 }
 
