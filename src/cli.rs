@@ -39,6 +39,7 @@ mod shell_command;
 mod start_state;
 mod store_hint;
 mod store_observer;
+mod store_to_read;
 mod suggestion;
 mod system_clock;
 mod text;

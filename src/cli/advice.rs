@@ -3,7 +3,8 @@
 
 use std::path::{Path, PathBuf};
 
-use crate::format::store_path::Dialect;
+use crate::format::store_path::{Dialect, StoreDir};
+use crate::store::Layout;
 
 use super::output::shown_path;
 use super::shell_command::{add, add_flag, add_path, quoted};
@@ -233,6 +234,26 @@ impl Advice {
                  directory",
                 root.display()
             ),
+        }
+    }
+
+    /// What to do where there is no store.
+    #[must_use]
+    pub(crate) fn other_store(&self) -> String {
+        let Some(root) = &self.invocation.root else {
+            return "use --root DIR for a store of your own, or install Guix first".to_owned();
+        };
+        let other = match self.dialect {
+            Dialect::Guix => StoreDir::NIX,
+            Dialect::Nix => StoreDir::GUIX,
+        };
+        let layout = StoreDir::parse(other).map(|other| Layout::embedded(root, other));
+        let root = shown_path(root);
+        match layout {
+            Ok(layout) if layout.schema_file().exists() => {
+                format!("{root} has a store of the other kind: --store-dir {other} selects it")
+            }
+            _ => format!("`subst fetch` makes a store in {root}; --root selects another directory"),
         }
     }
 

@@ -11,7 +11,7 @@ use crate::lookup_cache::TtlPolicy;
 use crate::no_follow;
 use crate::sandbox;
 use crate::store::unpack::WriterPool;
-use crate::store::{Layout, OpenMode, Store, StoreError, StoreObserver, make_store_writable};
+use crate::store::{Layout, OpenMode, Store, StoreObserver, make_store_writable};
 use crate::substitute::cancel::Cancel;
 use crate::substitute::chain;
 use crate::substitute::clock::Clock;
@@ -112,26 +112,6 @@ impl Context {
             write_first_acl(layout)?;
         }
         Ok(Arc::new(store))
-    }
-
-    /// The store for reading; `None` when it does not exist.
-    ///
-    /// # Errors
-    /// It is there and cannot be read.
-    pub(crate) fn store_to_read(&self) -> Result<Option<Store>, CliError> {
-        let layout = self.settings.layout.clone();
-        match Store::open(layout, OpenMode::ReadOnly, self.store_observer()) {
-            Ok(store) => Ok(Some(store)),
-            Err(StoreError::NoStore(_)) => Ok(None),
-            // A database alone, as from half a backup: nothing of what it records is in place.
-            Err(StoreError::Open { source, .. })
-                if self.settings.store_kind == StoreKind::Embedded
-                    && source.kind() == std::io::ErrorKind::NotFound =>
-            {
-                Ok(None)
-            }
-            Err(error) => Err(error.into()),
-        }
     }
 
     /// Whether the store is the system's, of which its daemon takes care; with `--root /` in any spelling

@@ -10,7 +10,7 @@ use super::shell_command::quoted;
 /// What the user can do about a failure of the store.
 pub(crate) fn store_hint(error: &StoreError, advice: &Advice) -> Option<String> {
     let hint = match error.remedy()? {
-        Remedy::MakeStore => "use --root DIR for a store of your own, or install Guix first",
+        Remedy::MakeStore => return Some(advice.other_store()),
         Remedy::NewerProgram => "a newer Guix or Nix made this store; use a newer subst",
         Remedy::Privileges => return Some(advice.privileges()),
         Remedy::FetchReferences => "fetch what it refers to first, or leave out --no-references",

@@ -16,12 +16,11 @@ use crate::cli::output::{bytes, count};
 use crate::cli::shell_command::again_with_flag;
 use crate::cli::store_hint::store_hint;
 use crate::store::{
-    GcItem, GcMode, GcProgress, GcReport, GcRequest, Keeper, OpenMode, Store, StoreError,
-    reclaim_left_space,
+    GcItem, GcMode, GcProgress, GcReport, GcRequest, Keeper, OpenMode, Store, reclaim_left_space,
 };
 use crate::substitute::download::spool::SpoolUsage;
 
-use super::roots::{note_missing_store, shown_root};
+use super::roots::shown_root;
 
 const DAY_SECONDS: u64 = 24 * 3600;
 /// The time between two messages about progress.
@@ -73,25 +72,18 @@ fn collect(context: &Context, request: &GcRequest, report: &mut GcReport) -> Res
     };
     let layout = &context.settings.layout;
     if request.mode == GcMode::Delete {
-        match reclaim_left_space(layout, &context.store_observer(), &mut |progress| {
+        *report = reclaim_left_space(layout, &context.store_observer(), &mut |progress| {
             show_progress(context, &mut shown_at, progress);
-        }) {
-            Ok(reclaimed) => *report = reclaimed,
-            Err(StoreError::NoStore(_)) => {}
-            Err(error) => return Err(error.into()),
-        }
+        })?;
         if report.is_interrupted {
             return Ok(());
         }
     }
 
-    match Store::open(layout.clone(), open_mode, context.store_observer()) {
-        Ok(store) => report.add(store.collect_garbage(request, &mut |progress| {
-            show_progress(context, &mut shown_at, progress);
-        })?),
-        Err(StoreError::NoStore(_)) => note_missing_store(context),
-        Err(error) => return Err(error.into()),
-    }
+    let store = Store::open(layout.clone(), open_mode, context.store_observer())?;
+    report.add(store.collect_garbage(request, &mut |progress| {
+        show_progress(context, &mut shown_at, progress);
+    })?);
     Ok(())
 }
 
@@ -169,8 +161,7 @@ fn print(
 
     let freed_bytes = report.freed_bytes.saturating_add(partial.bytes);
     let data = json!({
-        "seconds": context.clock.elapsed().as_secs_f64(), "deleted": report.deleted.len(),
-        "kept": report.kept.len(), "freed_bytes": freed_bytes,
+        "deleted": report.deleted.len(), "kept": report.kept.len(), "freed_bytes": freed_bytes,
     });
     let text = summary(args, report, partial, freed_bytes);
     context.output.summary(&text, &data);

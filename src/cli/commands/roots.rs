@@ -9,7 +9,7 @@ use crate::cli::args::RootsArgs;
 use crate::cli::context::Context;
 use crate::cli::error::CliError;
 use crate::cli::exit::Exit;
-use crate::cli::output::{bytes, count, shown_path};
+use crate::cli::output::{bytes, count};
 use crate::cli::store_hint::unreadable_root_hint;
 use crate::format::error_text::chain;
 use crate::store::{RootName, RootReport, RootsReport, remove_root};
@@ -23,13 +23,7 @@ pub(crate) fn run(context: &Context, args: &RootsArgs) -> Result<Exit, CliError>
         return remove(context, &args.remove);
     }
 
-    let listed = match context.store_to_read()? {
-        Some(store) => store.roots()?,
-        None => {
-            note_missing_store(context);
-            RootsReport::default()
-        }
-    };
+    let listed = context.existing_store()?.roots()?;
     if context.settings.json {
         context.output.json(&report_json(context, &listed))?;
     } else {
@@ -65,14 +59,6 @@ fn print_roots(context: &Context, roots: &[RootReport]) -> std::io::Result<()> {
     Ok(())
 }
 
-/// Says that the store of the settings does not exist: its directory may be mistyped.
-pub(super) fn note_missing_store(context: &Context) {
-    let settings = &context.settings;
-    let place = settings.root.as_deref().unwrap_or(settings.layout.store());
-    let text = format!("there is no store in {}", shown_path(place));
-    context.output.note(&text);
-}
-
 fn report_json(context: &Context, listed: &RootsReport) -> Value {
     let roots = listed.roots.iter().map(|root| as_json(context, root));
     let unreadable = listed
@@ -93,6 +79,9 @@ fn remove(context: &Context, names: &[RootName]) -> Result<Exit, CliError> {
             missing.push(name.as_str());
         }
         removed.extend(links);
+    }
+    if removed.is_empty() {
+        context.existing_store()?;
     }
 
     if context.settings.json {

@@ -35,16 +35,48 @@ fn roots(sandbox: &Sandbox, options: &[&str]) -> crate::support::Run {
     sandbox.subst(UNREACHABLE, &[&["roots"], options].concat())
 }
 
+/// In a timer, a mistyped directory would succeed for ever, and delete nothing.
+#[test]
+fn a_store_that_is_not_there_is_an_error() {
+    let sandbox = Sandbox::new();
+    for command in [
+        &["gc"][..],
+        &["gc", "--dry-run"],
+        &["roots"],
+        &["roots", "--remove", "ci"],
+        &["verify"],
+        &["challenge", "--all-valid"],
+    ] {
+        let quiet = [command, &["--quiet"]].concat();
+        sandbox
+            .subst(UNREACHABLE, &quiet)
+            .exits(5)
+            .prints("")
+            .says(&format!(
+                "no store database in {}",
+                sandbox.root().display()
+            ))
+            .says("--root selects another directory");
+    }
+    assert!(!sandbox.root().exists());
+
+    // A store of the other kind is there.
+    sandbox
+        .subst(&Kind::Guix.url(), &["fetch", &item("tools")])
+        .exits(0);
+    let other = sandbox.command(Kind::NixXz, UNREACHABLE, &["gc"]);
+    run(other)
+        .exits(5)
+        .says("--store-dir /gnu/store selects it");
+    // An empty store has nothing to delete, and that is no error.
+    gc(&sandbox, &[]).exits(0);
+    gc(&sandbox, &["-q"]).exits(0).prints("");
+}
+
 #[test]
 fn what_is_fetched_with_a_root_stays_and_the_rest_is_deleted() {
     let sandbox = Sandbox::new();
     let (url, tools, notes) = (Kind::Guix.url(), item("tools"), item("notes"));
-    gc(&sandbox, &[])
-        .exits(0)
-        .prints("")
-        .says("there is no store in");
-    roots(&sandbox, &[]).exits(0).prints("");
-
     sandbox.subst(&url, &["fetch", &item("sample")]).exits(0);
     sandbox
         .subst(&url, &["fetch", "--gc-root", "ci", &tools, &notes])

@@ -29,7 +29,10 @@ pub(crate) fn run(context: &Context, args: &ChallengeArgs) -> Result<Exit, CliEr
     let paths = context.paths(&args.paths)?;
     context.need_servers()?;
 
-    let store = context.store_to_read()?;
+    let store = match args.all_valid {
+        true => Some(context.existing_store()?),
+        false => context.store_to_read()?,
+    };
     let builds = local_builds(store.as_ref(), paths, args)?;
     let network = context.network(DiskChanges::NONE)?;
     let items = challenge(context, store.as_ref(), &network, &builds, args.diff)?;

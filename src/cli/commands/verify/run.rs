@@ -29,10 +29,7 @@ pub(crate) fn run(context: &Context, args: &VerifyArgs) -> Result<Exit, CliError
         );
         return Err(CliError::Usage(text));
     }
-    let Some(store) = context.store_to_read()? else {
-        let database = context.settings.layout.database();
-        return Err(StoreError::NoStore(database.to_owned()).into());
-    };
+    let store = context.existing_store()?;
 
     let tally = VerifyTally::default();
     let (found, repairs) = if args.repair {
