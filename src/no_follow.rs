@@ -15,7 +15,7 @@ use std::path::{Component, Path, PathBuf};
 
 use rustix::fs::{AtFlags, CWD, FileType, Mode, OFlags, ResolveFlags, Stat};
 use rustix::fs::{chmodat, fchmod, fchown, fstat, linkat, mkdirat, open, openat, openat2};
-use rustix::fs::{renameat, statat, unlinkat};
+use rustix::fs::{renameat, statat, symlinkat, unlinkat};
 use rustix::io::Errno;
 use rustix::process::{Gid, Uid};
 
@@ -74,11 +74,50 @@ pub(crate) fn create_directory(base: &Path, path: &Path) -> io::Result<OwnedFd> 
 /// # Errors
 /// Those of the system calls.
 pub(crate) fn make_directory(parent: impl AsFd, name: impl AsRef<Path>) -> rustix::io::Result<()> {
-    let name = name.as_ref();
-    mkdirat(&parent, name, Mode::from_raw_mode(0o755))?;
+    new_directory(parent.as_fd(), name.as_ref()).map(drop)
+}
+
+/// The same; if root makes it in a directory of another user, it is given to that user.
+///
+/// # Errors
+/// Those of the system calls.
+pub(crate) fn make_directory_for_owner(
+    parent: impl AsFd,
+    name: impl AsRef<Path>,
+) -> rustix::io::Result<()> {
+    let directory = new_directory(parent.as_fd(), name.as_ref())?;
+    Owner::of(parent)?.map_or(Ok(()), |owner| owner.adopt(directory))
+}
+
+fn new_directory(parent: BorrowedFd<'_>, name: &Path) -> rustix::io::Result<OwnedFd> {
+    mkdirat(parent, name, Mode::from_raw_mode(0o755))?;
     let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
     let directory = openat(parent, name, flags, Mode::empty())?;
-    give_owner_access(&directory)
+    give_owner_access(&directory)?;
+    Ok(directory)
+}
+
+/// Makes the symbolic link `name` to `target` in `parent`; if root makes it in a directory of another user, it is
+/// given to that user.
+///
+/// # Errors
+/// Those of the system calls.
+pub(crate) fn make_link_for_owner(
+    target: &str,
+    parent: impl AsFd,
+    name: &str,
+) -> rustix::io::Result<()> {
+    symlinkat(target, &parent, name)?;
+    let Some(owner) = Owner::of(&parent)? else {
+        return Ok(());
+    };
+    let flags = OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    let link = openat(parent, name, flags, Mode::empty())?;
+    // The owner may have put something else there.
+    match FileType::from_raw_mode(fstat(&link)?.st_mode).is_symlink() {
+        true => owner.adopt(link),
+        false => Ok(()),
+    }
 }
 
 /// Gives the owner of `directory` access to it, whatever has its name by now.

@@ -381,6 +381,25 @@ fn what_root_fetches_into_the_store_of_another_user_belongs_to_that_user() {
 }
 
 #[test]
+fn the_roots_that_root_makes_in_the_store_of_another_user_belong_to_that_user() {
+    const OWNER: u32 = 4711;
+    if !rustix::process::geteuid().is_root() {
+        return;
+    }
+    let sandbox = Sandbox::new();
+    let url = Kind::Guix.url();
+    run(sandbox.command(Kind::Guix, &url, &["fetch", &item("notes")])).exits(0);
+    let state = sandbox.root().join("var/guix");
+    give_to(OWNER, &[&sandbox.store(), &state]);
+
+    let fetch = ["fetch", "--gc-root", "ci", &item("tools"), &item("notes")];
+    run(sandbox.command(Kind::Guix, &url, &fetch)).exits(0);
+    let roots = state.join("gcroots");
+    assert!(roots.join("subst/ci:1").is_symlink() && roots.join("profiles").is_symlink());
+    assert_eq!(of_others(&roots, OWNER), [""; 0]);
+}
+
+#[test]
 fn a_killed_fetch_of_root_leaves_what_the_collector_of_another_user_can_remove() {
     const OWNER: u32 = 4711;
     if !rustix::process::geteuid().is_root() || !has_strace() {

@@ -9,12 +9,12 @@ use std::os::fd::{AsFd as _, OwnedFd};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use rustix::fs::{AtFlags, Dir, fsync, renameat, symlinkat, unlinkat};
+use rustix::fs::{AtFlags, Dir, fsync, renameat, unlinkat};
 use rustix::io::Errno;
 
 use crate::format::store_path::{StoreDir, StorePath};
 use crate::no_follow;
-use crate::store::directory::{create_directory, open_directory};
+use crate::store::directory::open_directory;
 use crate::store::error::{StoreError, not_removed, on};
 use crate::store::layout::Layout;
 use crate::store::lock_file::LockFile;
@@ -90,11 +90,15 @@ impl GcRootLinks {
         sync: SyncMode,
         observer: &Arc<dyn StoreObserver>,
     ) -> Result<Self, StoreError> {
-        create_root_directory(layout)?;
+        let roots = create_root_directory(layout)?;
         let path = layout.named_roots_dir();
+        match no_follow::make_directory_for_owner(&roots, path.file_name().unwrap_or_default()) {
+            Ok(()) | Err(Errno::EXIST) => {}
+            Err(error) => return Err(not_created(&path)(error)),
+        }
         let state = open_directory(layout, layout.state())?;
         Ok(Self {
-            directory: create_directory(layout, &path)?,
+            directory: open_directory(layout, &path)?,
             gc_lock: LockFile::open(kind, state.as_fd(), layout.gc_lock())?,
             sync,
             observer: Arc::clone(observer),
@@ -117,7 +121,8 @@ impl GcRootLinks {
     pub(crate) fn set(&self, name: &str, item: &StorePath) -> Result<(), StoreError> {
         self.gc_lock.lock(LockMode::Shared, &*self.observer)?;
         let hidden = format!(".{name}.{:016x}", fastrand::u64(..));
-        let made = symlinkat(self.store_dir.full_name(item), &self.directory, &hidden)
+        let target = self.store_dir.full_name(item);
+        let made = no_follow::make_link_for_owner(&target, &self.directory, &hidden)
             .and_then(|()| renameat(&self.directory, &hidden, &self.directory, name))
             .and_then(|()| match self.sync {
                 SyncMode::None => Ok(()),
@@ -187,19 +192,19 @@ fn remove_links(
 
 /// Makes the directory of all roots as guix-daemon and Nix make it, which take one that is there to be
 /// complete: with a link to the profiles.
-fn create_root_directory(layout: &Layout) -> Result<(), StoreError> {
+fn create_root_directory(layout: &Layout) -> Result<OwnedFd, StoreError> {
     let state = open_directory(layout, layout.state())?;
     let path = layout.gc_roots_dir();
     let name = path.file_name().unwrap_or_default();
-    match no_follow::make_directory(&state, name) {
+    match no_follow::make_directory_for_owner(&state, name) {
         Ok(()) => {}
-        Err(Errno::EXIST) => return Ok(()),
+        Err(Errno::EXIST) => return open_directory(layout, &path),
         Err(error) => return Err(not_created(&path)(error)),
     }
 
     let directory = open_directory(layout, &path)?;
-    match symlinkat("../profiles", &directory, "profiles") {
-        Ok(()) | Err(Errno::EXIST) => Ok(()),
+    match no_follow::make_link_for_owner("../profiles", &directory, "profiles") {
+        Ok(()) | Err(Errno::EXIST) => Ok(directory),
         Err(error) => Err(not_created(&path)(error)),
     }
 }
