@@ -294,7 +294,10 @@ fn what_is_not_valid_is_no_fault() {
 
     let unknown = verify(&sandbox, &[NOTHING, &item("notes")]).exits(1);
     let line = format!("not-valid   {NOTHING}  it is not valid in this store\n");
-    unknown.prints(&line).says("subst: 1 item and ");
+    unknown
+        .prints(&line)
+        .says("subst: 1 item and ")
+        .says(": 1 not valid\n");
 }
 
 #[test]

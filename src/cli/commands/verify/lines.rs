@@ -114,13 +114,16 @@ fn summary_text(view: &VerifyView) -> String {
 fn faults_text(view: &VerifyView) -> String {
     let counts = FindingStatus::ALL.map(|status| (view.count(status), status));
     let found = counts.into_iter().filter(|(number, _)| *number > 0);
-    let found: Vec<String> = found
+    let mut found: Vec<String> = found
         .map(|(number, status)| match status {
             FindingStatus::Database => count(number as u64, "fault", "faults") + " of the database",
             FindingStatus::Attributes => format!("{number} with wrong attributes"),
             _ => format!("{number} {}", status.name()),
         })
         .collect();
+    if !view.not_valid.is_empty() {
+        found.push(format!("{} not valid", view.not_valid.len()));
+    }
     if found.is_empty() {
         return "no fault found".to_owned();
     }
