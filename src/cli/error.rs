@@ -18,7 +18,7 @@ use super::advice::Advice;
 use super::exit::Exit;
 use super::file_trust::UnsafeFile;
 use super::item_argument::ItemArgumentError;
-use super::item_hint::item_hint;
+use super::item_hint::{item_hint, output_hint};
 use super::output::{bytes, shown_path};
 use super::program_error::ProgramError;
 use super::settings::SettingsError;
@@ -127,11 +127,13 @@ pub(crate) enum CliError {
         /// Why.
         source: io::Error,
     },
-    /// An item could not be had.
+    /// An item could not be had for `--output`.
     #[error("{what}")]
     Item {
         /// Which, and what was to be done with it.
         what: String,
+        /// Where it was to be unpacked.
+        directory: PathBuf,
         /// Why.
         source: ItemError,
     },
@@ -281,7 +283,9 @@ impl CliError {
                  without any of these, the official servers are used"
                     .into(),
             ),
-            Self::Item { source, .. } => item_hint(source, advice, true),
+            Self::Item {
+                directory, source, ..
+            } => output_hint(source, directory).or_else(|| item_hint(source, advice, true)),
             Self::Sandbox(_) => Some("--sandbox auto runs without it".into()),
             Self::ItemArgument(error) => Some(error.hint(advice)),
             Self::Program(error) => error.hint(advice),

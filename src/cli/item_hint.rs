@@ -1,11 +1,15 @@
 //! What the user can do about an item that could not be had.
 
+use std::path::Path;
+
+use crate::store::Remedy;
 use crate::substitute::install::{FailureClass, ItemError, UnavailableAt};
 use crate::substitute::item_lookup::ItemStatus;
 use crate::substitute::outcome::{LookupOutcome, OtherStore};
 use crate::trust::verdict::Refusal;
 
 use super::advice::Advice;
+use super::output::shown_path;
 use super::store_hint::store_hint;
 
 /// What the user can do about an item that could not be had, and whose name is one that the user has
@@ -66,6 +70,24 @@ pub(crate) fn item_hint(error: &ItemError, advice: &Advice, is_requested: bool) 
         _ => return None,
     };
     Some(hint)
+}
+
+/// What the user can do about an item that could not be unpacked in `directory`, which `--output` names; `None` if
+/// that has nothing to do with the directory.
+#[must_use]
+pub(crate) fn output_hint(error: &ItemError, directory: &Path) -> Option<String> {
+    let remedy = match error {
+        ItemError::NoSpace { .. } | ItemError::NoEntries { .. } => Remedy::Space,
+        ItemError::Store(error) => error.remedy()?,
+        _ => return None,
+    };
+    let directory = shown_path(directory);
+    let hint = match remedy {
+        Remedy::Privileges => format!("{directory} has to be writable for you"),
+        Remedy::Space => format!("free some space for {directory}"),
+        _ => return None,
+    };
+    Some(format!("{hint}; --output selects another place"))
 }
 
 /// What the user can do about an item that no server has, by their `answers`.

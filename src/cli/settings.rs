@@ -37,6 +37,7 @@ pub(crate) use effective::Settings;
 pub(crate) use error::SettingsError;
 pub(crate) use findings::SettingsFindings;
 pub(crate) use inspection::{InspectedSetting, SettingsInspection, inspect};
+pub(crate) use invocation::absolute;
 pub(crate) use option_group::OptionGroup;
 pub(crate) use options::{CommonOptions, option_group};
 pub(crate) use origin::Origin;

@@ -56,8 +56,8 @@ fn is_for_run(origin: &Origin) -> bool {
     !matches!(origin, Origin::File { .. })
 }
 
-/// Hints may be followed in another directory.
-fn absolute(path: &Path) -> PathBuf {
+/// `path` as an absolute one: hints may be followed in another directory.
+pub(crate) fn absolute(path: &Path) -> PathBuf {
     // Fails only without a working directory, or without a name.
     std::path::absolute(path).unwrap_or_else(|_| path.to_owned())
 }

@@ -3,12 +3,14 @@
 
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::process::Command;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use super::{assert_tree, only, output};
-use crate::support::sandbox::Running;
+use crate::support::mounts::unshare_flags;
+use crate::support::sandbox::{Running, run};
 use crate::support::{Kind, Reply, Run, Sandbox, Server, item, wait_until};
 
 /// Temporary names in the sandbox.
@@ -51,6 +53,34 @@ fn killed_at_any_moment_it_leaves_a_complete_tree_or_none() {
     assert_tree(&sandbox, "tree");
     assert_eq!(temporaries(&sandbox), [""; 0]);
     eprintln!("{incomplete} of 40 rounds left a temporary name");
+}
+
+/// The place of the output has nothing to do with the store.
+#[test]
+fn a_directory_that_cannot_be_written_is_named_in_the_hint() {
+    let Some(flags) = unshare_flags() else {
+        return;
+    };
+    for (options, hint) in [
+        ("ro", "place has to be writable for you; --output selects"),
+        ("nr_inodes=2", "place; --output selects another place"),
+    ] {
+        let sandbox = Sandbox::new();
+        sandbox.make_directory("place");
+        let arguments = ["fetch", "--output", "place/tree", &item("tools")];
+        let fetch = sandbox.command(Kind::Guix, &Kind::Guix.url(), &arguments);
+        let mount =
+            format!("mount -t tmpfs -o {options} none place || exit 77; exec \"$0\" \"$@\"");
+        let mut command = Command::new("unshare");
+        command.args([flags, "sh", "-c", &mount]);
+        command.arg(fetch.get_program()).args(fetch.get_args());
+        let variables = fetch
+            .get_envs()
+            .filter_map(|(name, value)| Some((name, value?)));
+        command.envs(variables).current_dir(sandbox.path(""));
+        let run = run(command).exits(5).says(hint);
+        assert!(!run.stderr.contains("--root"), "{}", run.stderr);
+    }
 }
 
 #[test]

@@ -13,6 +13,7 @@ use crate::cli::context::{Context, Purpose};
 use crate::cli::error::CliError;
 use crate::cli::exit::Exit;
 use crate::cli::output::kept_text;
+use crate::cli::settings::absolute;
 use crate::format::nar::EntryName;
 use crate::format::store_path::StorePath;
 use crate::store::output_staging::{self, OutputStaging};
@@ -66,6 +67,7 @@ pub(super) fn run(
             let name = context.settings.store_dir().full_name(path);
             Err(CliError::Item {
                 what: format!("cannot fetch {name}"),
+                directory: absolute(destination.parent_path()),
                 source,
             })
         }
