@@ -120,11 +120,15 @@ fn carry_out_without_settings(
 ) -> Option<Result<Exit, CliError>> {
     match &cli.command {
         Command::Config(command) => {
-            let inspection = settings::inspect(&cli.common, environment);
+            let mut inspection = settings::inspect(&cli.common, environment);
+            let started = start_diagnostics(cli, environment, output);
+            let errors = inspection.findings.errors.drain(..).map(CliError::from);
+            let errors = errors.chain(started.err()).collect();
             let is_json = cli.common.json;
             Some(commands::config::run(
                 *command,
                 inspection,
+                errors,
                 is_json,
                 output,
                 clock(),

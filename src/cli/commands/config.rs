@@ -20,13 +20,14 @@ use crate::substitute::progress::SilentProgress;
 /// Comments of longer settings stand behind them, not in a column.
 const COLUMN_MAX: usize = 48;
 
-/// Carries the command out.
+/// Carries the command out; `errors` are those of the settings, and of diagnostics.
 ///
 /// # Errors
 /// Standard output cannot be written to.
 pub(crate) fn run(
     command: ConfigCommand,
     mut inspection: SettingsInspection,
+    mut errors: Vec<CliError>,
     is_json: bool,
     output: &Output,
     clock: Clock,
@@ -34,12 +35,6 @@ pub(crate) fn run(
     for warning in &inspection.findings.warnings {
         output.warn(warning);
     }
-    let mut errors: Vec<CliError> = inspection
-        .findings
-        .errors
-        .drain(..)
-        .map(Into::into)
-        .collect();
 
     match command {
         ConfigCommand::Show => show(&inspection, &errors, is_json, output)?,

@@ -18,6 +18,31 @@ fn setting<'a>(json: &'a serde_json::Value, name: &str) -> &'a serde_json::Value
     settings.find(|setting| setting["name"] == name).unwrap()
 }
 
+/// The next command would fail with them.
+#[test]
+fn the_settings_of_diagnostics_are_checked() {
+    let sandbox = Sandbox::new();
+    let file = sandbox.path("none/log").display().to_string();
+    let log_file = [("SUBST_LOG", "debug"), ("SUBST_LOG_FILE", &*file)];
+    for (variables, fault) in [
+        (
+            &[("SUBST_LOG", "subst=loud")][..],
+            "`subst=loud` is not a filter",
+        ),
+        (
+            &log_file,
+            &format!("error: cannot open the log file {file}"),
+        ),
+    ] {
+        let check = config(&sandbox, &["check"], variables).exits(2).says(fault);
+        assert!(!check.stderr.contains("are valid"), "{}", check.stderr);
+        config(&sandbox, &["show"], variables).exits(2).says(fault);
+        let json = config(&sandbox, &["check", "--json"], variables).json();
+        assert_eq!(json["valid"], false);
+    }
+    config(&sandbox, &["check"], &[("SUBST_LOG_FILE", &file)]).exits(0);
+}
+
 #[test]
 fn config_show_names_the_origin_of_every_setting() {
     let sandbox = Sandbox::new();
