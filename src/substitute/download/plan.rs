@@ -92,7 +92,7 @@ impl PlanLoad {
     /// How long all of it takes.
     #[must_use]
     pub(crate) fn seconds(&self) -> f64 {
-        self.shared_seconds().max(self.slowest)
+        self.shared_seconds().max(self.slowest * SHARED_CORE)
     }
 
     /// What ends last.
@@ -108,6 +108,10 @@ impl PlanLoad {
         }
     }
 }
+
+/// How much longer an item takes to decode than with a core of its own: others are decoded at the same time, and
+/// it does not begin at once. If the line is taken for slower than it is, too, nothing makes up for the choice.
+const SHARED_CORE: f64 = 1.25;
 
 /// How often items that would be done last are looked for.
 const ROUNDS: usize = 4;
@@ -181,7 +185,7 @@ fn speed_up_slowest(items: &[Vec<DownloadCost>], start: &mut [usize], seconds: f
         let now = downloads[*chosen].decoding;
         let faster = (0..downloads.len()).filter(|other| downloads[*other].decoding < now);
         let smallest = faster.min_by(|a, b| downloads[*a].line.total_cmp(&downloads[*b].line));
-        if let Some(faster) = smallest.filter(|_| now > seconds) {
+        if let Some(faster) = smallest.filter(|_| now * SHARED_CORE > seconds) {
             *chosen = faster;
             has_changed = true;
         }
