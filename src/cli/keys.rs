@@ -23,6 +23,9 @@ impl Context {
     /// # Errors
     /// The ACL or a key is invalid, or cannot be read.
     pub(crate) fn keys(&self) -> Result<AuthorizedKeys, CliError> {
+        if let Some(fault) = &self.settings.other_keys {
+            return Err(CliError::Usage(fault.clone()));
+        }
         if self.settings.allow_unauthenticated {
             self.output
                 .warn("signatures are not verified: GUIX_ALLOW_UNAUTHENTICATED_SUBSTITUTES is set");

@@ -42,6 +42,8 @@ pub(crate) struct Settings {
     pub(crate) root: Option<PathBuf>,
     /// The file of authorized keys.
     pub(crate) acl: PathBuf,
+    /// What is wrong with an option for keys of the other kind of store.
+    pub(crate) other_keys: Option<String>,
     /// How the ACL was selected.
     pub(crate) acl_selection: FileSelection,
     /// Keys for Nix signatures; `None`: those of nix.conf, or the official one.
@@ -112,7 +114,6 @@ impl Settings {
     ) -> Option<Self> {
         // After an error, the search for more of them goes on with the usual store.
         let layout = findings.value(stores::layout(&chosen, environment));
-        findings.errors.extend(other_keys(&chosen, layout.as_ref()));
         let (store_kind, layout) = layout.unwrap_or_else(|| stores::usual_layout(environment));
         let invocation = invocation::of(
             &chosen,
@@ -141,6 +142,7 @@ impl Settings {
             servers,
             acl_selection: acl_selection(&chosen),
             acl: acl(&chosen, &layout),
+            other_keys: other_keys(&chosen, layout.store_dir()),
             cache_dirs: stores::cache_dirs(&layout, store_kind, environment),
             nix_conf: nix_places,
             policy: policy(&mut chosen),
@@ -295,20 +297,16 @@ fn policy(chosen: &mut SettingsLayer) -> PolicyTerms {
     }
 }
 
-/// What is wrong with an option for keys that do not count for the store of `layout`: whoever gives it wants to
+/// What is wrong with an option for keys that do not count for a store in `store_dir`: whoever gives it wants to
 /// decide whom to trust. A variable or a file may be for stores of both kinds.
-fn other_keys(
-    chosen: &SettingsLayer,
-    layout: Option<&(StoreKind, Layout)>,
-) -> Option<SettingsError> {
-    let store_dir = layout?.1.store_dir();
+fn other_keys(chosen: &SettingsLayer, store_dir: &StoreDir) -> Option<String> {
     let (origin, owner) = match store_dir.dialect() {
         Dialect::Guix => (&chosen.trusted_public_keys.as_ref()?.origin, "Nix"),
         Dialect::Nix => (&chosen.acl.as_ref()?.origin, "Guix"),
     };
     let store_dir = store_dir.as_str();
-    let text = format!("keys of {owner} do not count for {store_dir}");
-    matches!(origin, Origin::Option(_)).then(|| SettingsError::value(origin, text))
+    matches!(origin, Origin::Option(_))
+        .then(|| format!("{origin} is for keys of {owner}, which do not count for {store_dir}"))
 }
 
 /// The file of authorized keys.

@@ -337,15 +337,6 @@ fn trust_options_for_the_other_kind_of_store_are_errors_and_variables_are_not() 
     check(&acl, &[]).exits(2).says("keys of Guix");
     check(&[], &[("SUBST_TRUSTED_PUBLIC_KEYS", key)]).exits(0);
     check(&nix, &[("SUBST_ACL", "acl")]).exits(0);
-
-    // Commands that need no keys, too.
-    for command in [&["verify"][..], &["gc"], &["roots"], &["cache", "list"]] {
-        let arguments = [command, &["--trusted-public-keys", key]].concat();
-        sandbox
-            .subst(&Kind::Guix.url(), &arguments)
-            .exits(2)
-            .says("keys of Nix");
-    }
 }
 
 #[test]
