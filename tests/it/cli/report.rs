@@ -99,11 +99,21 @@ fn a_slow_server_is_not_reported_as_down() {
     let json = sandbox.subst(&urls, &arguments).exits(0).json();
     assert_eq!(json["items"][0]["answers"][0]["answer"], "late");
     assert_eq!(json["report"]["servers"][0]["asked"], 1);
+    // What no other server has is still asked for there.
+    let arguments = [
+        "query",
+        "--cache-miss-report",
+        "--stall-timeout",
+        "1s",
+        NOTHING,
+    ];
+    let asked = sandbox.subst(&urls, &arguments).exits(4).stdout;
+    assert_says(&asked, &["the server sent nothing for 1 s"], &["not asked"]);
     // Later runs find it in the lookup cache as down.
     let later = report(&sandbox, &urls, NOTHING, 4);
     let words = [
         "was down a moment ago: 1",
-        "not asked, it was down: no answer",
+        "not asked, it was down: the server sent nothing for 1 s",
         "--refresh sends",
     ];
     assert_says(&later, &words, &[]);
