@@ -136,10 +136,10 @@ pub(crate) struct QueryArgs {
     /// Report what was missed, where and why, and what to do about it
     #[arg(long)]
     pub(crate) cache_miss_report: bool,
-    /// Include in the report whether a proxy's cache has the nars
+    /// With --cache-miss-report: include whether a proxy's cache has the nars
     #[arg(long, requires = "cache_miss_report")]
     pub(crate) probe_nars: bool,
-    /// Write the report to FILE as a page for browsers, too
+    /// With --cache-miss-report: write the report to FILE as a page for browsers, too
     #[arg(long, value_name = "FILE", requires = "cache_miss_report")]
     pub(crate) html: Option<PathBuf>,
     /// Write metrics to FILE for a monitoring system (OpenMetrics text)

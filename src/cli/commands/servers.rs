@@ -161,30 +161,27 @@ fn as_json(context: &Context, server: &ServerStatus, now: u64) -> serde_json::Va
         .down
         .as_ref()
         .map(|down| now.saturating_sub(down.since));
-    match &server.cache_info {
-        CacheInfoResult::Failure(error) => json!({
-            "url": server.url, "state": "down", "reason": chain(error), "last_down_ago": down_ago,
-        }),
-        CacheInfoResult::Cached(record) => {
-            let info = record.as_ref().map(cached_info).unwrap_or_default();
-            json!({
-                "url": server.url, "state": "not-asked", "reason": "offline",
-                "store_dir": info.store_dir, "want_mass_query": info.want_mass_query,
-                "priority": info.priority, "last_down_ago": down_ago,
-                "heard_ago": record.as_ref().map(|record| now.saturating_sub(record.answered_at)),
-            })
-        }
-        CacheInfoResult::Response(response) => {
-            let info = info(response);
-            let (state, reason) = state(context, response);
-            json!({
-                "url": server.url, "state": state, "reason": reason, "store_dir": info.store_dir,
-                "want_mass_query": info.want_mass_query, "priority": info.priority,
-                "latency": response.latency.as_secs_f64(), "protocol": response.protocol.name(),
-                "last_down_ago": down_ago,
-            })
-        }
-    }
+    let (state, reason) = match &server.cache_info {
+        CacheInfoResult::Failure(error) => ("down", Some(chain(error))),
+        CacheInfoResult::Cached(_) => ("not-asked", Some("offline".to_owned())),
+        CacheInfoResult::Response(response) => state(context, response),
+    };
+    let (response, record) = match &server.cache_info {
+        CacheInfoResult::Failure(_) => (None, None),
+        CacheInfoResult::Cached(record) => (None, record.as_ref()),
+        CacheInfoResult::Response(response) => (Some(response), None),
+    };
+    let info = response.map(info).or_else(|| record.map(cached_info));
+    json!({
+        "url": server.url, "state": state, "reason": reason,
+        "store_dir": info.as_ref().and_then(|info| info.store_dir.as_deref()),
+        "want_mass_query": info.as_ref().map(|info| info.want_mass_query),
+        "priority": info.as_ref().and_then(|info| info.priority),
+        "latency": response.map(|response| response.latency.as_secs_f64()),
+        "protocol": response.map(|response| response.protocol.name()),
+        "last_down_ago": down_ago,
+        "heard_ago": record.map(|record| now.saturating_sub(record.answered_at)),
+    })
 }
 
 fn as_lines(context: &Context, server: &ServerStatus, now: u64) -> Vec<String> {
