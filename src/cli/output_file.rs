@@ -30,6 +30,14 @@ impl OutputFile {
     /// There is no such directory; or `path` is something else than a file, such as a link or a device, which
     /// would be replaced.
     pub(crate) fn open(path: &Path) -> Result<Self, CliError> {
+        Self::open_to("write", path)
+    }
+
+    /// The same, to do what `action` says; errors name that.
+    ///
+    /// # Errors
+    /// As for [`OutputFile::open`].
+    pub(crate) fn open_to(action: &'static str, path: &Path) -> Result<Self, CliError> {
         let open = || -> io::Result<Self> {
             let name = path.file_name().ok_or(ErrorKind::IsADirectory)?.to_owned();
             let directory = open_directory(directory_of(path))?;
@@ -41,7 +49,7 @@ impl OutputFile {
                 name,
             })
         };
-        open().map_err(CliError::output_file("write", path))
+        open().map_err(CliError::output_file(action, path))
     }
 
     /// The directory that the file is written to, also if another one has its name by now.

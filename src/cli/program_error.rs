@@ -47,6 +47,14 @@ pub(crate) enum ProgramError {
     /// The file cannot be executed by its kind or its mode.
     #[error("{} is not an executable file", shown_path(.0))]
     NotExecutable(PathBuf),
+    /// It is not known whether there is such a file.
+    #[error("cannot read {}", shown_path(path))]
+    Unreadable {
+        /// The file or directory.
+        path: PathBuf,
+        /// Why.
+        source: io::Error,
+    },
     /// The store cannot be put at its place.
     #[error(
         "cannot run a program with {} at {}",
@@ -91,7 +99,7 @@ impl ProgramError {
             | Self::Several { .. }
             | Self::Unknown { .. }
             | Self::NotExecutable(_) => Exit::Usage,
-            Self::Namespace { .. } | Self::Execute { .. } => Exit::Local,
+            Self::Unreadable { .. } | Self::Namespace { .. } | Self::Execute { .. } => Exit::Local,
         }
     }
 
@@ -116,7 +124,7 @@ impl ProgramError {
                  machine"
                     .to_owned()
             }),
-            Self::NotExecutable(_) => None,
+            Self::NotExecutable(_) | Self::Unreadable { .. } => None,
         }
     }
 }

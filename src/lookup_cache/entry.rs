@@ -140,7 +140,7 @@ pub(crate) enum CachedAnswer {
     },
     /// The server does not have the item.
     Negative {
-        /// The HTTP status.
+        /// The HTTP status; 0 where the server is a directory.
         status: u16,
     },
     /// The server is preparing the item.

@@ -35,8 +35,8 @@ pub(crate) enum LookupOutcome {
     /// A text that is no narinfo.
     #[error("refused: not a narinfo: {0}")]
     Unreadable(UnreadableNarInfo),
-    /// The server does not have it, with the HTTP status.
-    #[error("does not have it (HTTP {0})")]
+    /// The server does not have it, with the HTTP status; 0 where that is a directory.
+    #[error("does not have it{}", shown_status(*.0))]
     Missing(u16),
     /// The server knows the item and is preparing its nar.
     #[error("is preparing it (HTTP {0})")]
@@ -121,7 +121,7 @@ impl LookupOutcome {
             Self::Equivalent(refusal) | Self::Refused(refusal) => Some(refusal.reason().to_owned()),
             Self::Unusable(why) => Some(format!("no-usable-url: {why}")),
             Self::Unreadable(why) => Some(format!("unreadable: {why}")),
-            Self::Missing(status) => Some(format!("HTTP {status}")),
+            Self::Missing(status) => (*status > 0).then(|| format!("HTTP {status}")),
             Self::NoResponse(why)
             | Self::Failed(why)
             | Self::LocalFailure(why)
@@ -186,6 +186,14 @@ impl LookupOutcome {
             Self::Refused(refusal) => refusal.other_name(),
             _ => None,
         }
+    }
+}
+
+/// The HTTP `status` behind a sentence; nothing where there is none.
+fn shown_status(status: u16) -> String {
+    match status {
+        0 => String::new(),
+        status => format!(" (HTTP {status})"),
     }
 }
 

@@ -164,7 +164,15 @@ pub(crate) enum PolicyFault {
     #[error("the principal `{principal}` does not vote: it expired after {last_day}")]
     Expired { principal: String, last_day: String },
     #[error(
-        "{need} principals have to agree, and only {voters} can vote here, so such items are refused"
+        "{} to agree, and {} can vote here, so such items are refused",
+        match need {
+            1 => "1 principal has".to_owned(),
+            need => format!("{need} principals have"),
+        },
+        match voters {
+            0 => "none".to_owned(),
+            voters => format!("only {voters}"),
+        }
     )]
     OutOfReach { need: usize, voters: usize },
     #[error("signatures are not verified, so no key can vote, and every item is refused")]

@@ -97,7 +97,7 @@ pub(crate) enum NarInfoAnswer {
     },
     /// Missing.
     Missing {
-        /// The HTTP status.
+        /// The HTTP status; 0 where the server is a directory.
         status: u16,
         /// For how many seconds the answer may be cached, if the server says so.
         max_age: Option<u64>,

@@ -165,10 +165,7 @@ impl DirectoryReader {
             RequestTarget::NarInfo(item) => {
                 let answer = Ok(match text {
                     Some(text) => NarInfoAnswer::Found { text, max_age },
-                    None => NarInfoAnswer::Missing {
-                        status: 404,
-                        max_age,
-                    },
+                    None => NarInfoAnswer::Missing { status: 0, max_age },
                 });
                 LookupEvent::Answer {
                     server,

@@ -344,7 +344,7 @@ fn a_nix_key_under_two_names_has_one_vote() {
         faults[0].contains("have the same key `nix:b-1`"),
         "{faults:?}"
     );
-    assert!(faults[1].contains("only 0 can vote here"), "{faults:?}");
+    assert!(faults[1].contains("none can vote here"), "{faults:?}");
 }
 
 /// The same RSA key with and without a zero in front of its numbers, and a key that is listed twice.
@@ -370,6 +370,19 @@ fn a_key_in_several_notations_has_one_vote() {
     assert_eq!(
         faults(terms.clone(), &keys),
         ["2 principals have to agree, and only 1 can vote here, so such items are refused"]
+    );
+
+    let expired = PolicyTerms {
+        need: 1,
+        principals: vec![Principal {
+            expires: Some((NOW, "2026-01-01".to_owned())),
+            ..principal("old", &["a-3"])
+        }],
+        ..PolicyTerms::default()
+    };
+    assert_eq!(
+        faults(expired, &keys).last().unwrap(),
+        "1 principal has to agree, and none can vote here, so such items are refused"
     );
 
     let named = format!("guix:{}", acl.keys().next().unwrap().short_name());

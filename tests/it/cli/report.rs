@@ -41,8 +41,8 @@ fn the_report_names_every_miss() {
     let report = sandbox.subst(&url, &arguments).exits(1).stdout;
     assert_says(
         &report,
-        &["MISSING", NOTHING, "HTTP 404", "hint: ", &url],
-        &[],
+        &["MISSING", NOTHING, "does not have it\n", "hint: ", &url],
+        &["HTTP"],
     );
     let json = sandbox
         .subst(&url, &[&arguments[..], &["--json"]].concat())

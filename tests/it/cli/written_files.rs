@@ -120,6 +120,31 @@ fn the_page_has_the_numbers_of_the_json() {
     assert_rows_of_items(&page, report);
 }
 
+#[test]
+fn the_page_counts_in_singular_and_plural() {
+    let sandbox = Sandbox::new();
+    for (items, expected) in [
+        (
+            &[NOTHING][..],
+            [
+                "of 1 answer<",
+                "<footer>1 request, 0 answers from the lookup cache and 1 other, ",
+            ],
+        ),
+        (
+            &[&item("tools"), &item("link")],
+            ["of 2 answers<", "<footer>2 requests, 0 answers "],
+        ),
+    ] {
+        let options = &["query", "--cache-miss-report", "--html=page.html"][..];
+        sandbox.subst(&Kind::Guix.url(), &[options, items].concat());
+        let page = std::fs::read_to_string(sandbox.path("page.html")).unwrap();
+        for words in expected {
+            assert!(page.contains(words), "no {words} in {page}");
+        }
+    }
+}
+
 /// The page has a row for each item of the report, and their numbers by reason.
 fn assert_rows_of_items(page: &str, report: &Value) {
     let mut groups: BTreeMap<String, u64> = BTreeMap::new();

@@ -61,7 +61,7 @@ pub(super) fn run(
     let mut results = Vec::with_capacity(items.len());
     for item in items {
         let path = context.settings.store_dir().full_name(item);
-        let file = OutputFile::open(&narinfo_of(directory, item))?;
+        let file = OutputFile::open_to("remove", &narinfo_of(directory, item))?;
         let text = file.read(NARINFO_BYTES_MAX)?;
         let checked = check(text.as_deref(), &path);
         if checked.is_ok() {

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 use std::ffi::{OsStr, OsString};
+use std::io::{self, ErrorKind};
 use std::path::{Path, PathBuf};
 
 use crate::cli::dispatch::is_executable;
@@ -39,6 +40,7 @@ impl ProgramChoice<'_> {
             None => self.default()?,
         };
 
+        unless_absent(&path, path.metadata().map(|_| ()))?;
         if is_executable(&path) {
             Ok(path)
         } else {
@@ -61,9 +63,11 @@ impl ProgramChoice<'_> {
 
     /// The program `name` of the item.
     fn named(&self, name: &OsStr) -> Result<PathBuf, ProgramError> {
-        let mut paths = self.program_directories().map(|it| it.join(name));
-        if let Some(path) = paths.find(|path| path.exists()) {
-            return Ok(path);
+        for directory in self.program_directories() {
+            let path = directory.join(name);
+            if unless_absent(&path, path.try_exists())? {
+                return Ok(path);
+            }
         }
         Err(ProgramError::Unknown {
             item: self.item_name(),
@@ -79,10 +83,12 @@ impl ProgramChoice<'_> {
             return Ok(self.directory.clone());
         }
 
-        let mut directories = self.program_directories();
-        let found =
-            directories.find_map(|it| Some(programs_in(&it)).filter(|found| !found.is_empty()));
-        let programs = found.unwrap_or_default();
+        let mut programs = Vec::new();
+        for directory in self.program_directories() {
+            if programs.is_empty() {
+                programs = programs_in(&directory)?;
+            }
+        }
         let unversioned = OsStr::new(without_version(self.item.name()));
         match &programs[..] {
             [] => Err(ProgramError::NoPrograms(self.item_name())),
@@ -105,9 +111,11 @@ impl ProgramChoice<'_> {
 
     /// The names of the item's programs, for a message.
     fn shown_programs(&self) -> Vec<String> {
-        let programs = self.program_directories().flat_map(|it| programs_in(&it));
+        let programs = self
+            .program_directories()
+            .filter_map(|it| programs_in(&it).ok());
         // One of the directories may be a link to the other one.
-        let programs: BTreeSet<OsString> = programs.collect();
+        let programs: BTreeSet<OsString> = programs.flatten().collect();
         let programs = programs.iter().map(|name| name.to_string_lossy());
         programs.map(|name| printable(&name).into_owned()).collect()
     }
@@ -120,14 +128,32 @@ fn is_plain(name: &OsStr) -> bool {
 
 /// The executable files in `directory`, in the order of their names: without hidden ones, which are what
 /// wrappers run.
-fn programs_in(directory: &Path) -> Vec<OsString> {
-    let entries = directory.read_dir().into_iter().flatten().flatten();
-    let programs = entries.filter(|entry| {
+fn programs_in(directory: &Path) -> Result<Vec<OsString>, ProgramError> {
+    let entries = unless_absent(directory, directory.read_dir().map(Some))?;
+    let programs = entries.into_iter().flatten().flatten().filter(|entry| {
         !entry.file_name().as_encoded_bytes().starts_with(b".") && is_executable(&entry.path())
     });
     let mut names: Vec<OsString> = programs.map(|entry| entry.file_name()).collect();
     names.sort();
-    names
+    Ok(names)
+}
+
+/// What was found at `path`; the default if there is nothing.
+fn unless_absent<T: Default>(path: &Path, found: io::Result<T>) -> Result<T, ProgramError> {
+    match found {
+        Err(source)
+            if !matches!(
+                source.kind(),
+                ErrorKind::NotFound | ErrorKind::NotADirectory
+            ) =>
+        {
+            Err(ProgramError::Unreadable {
+                path: path.to_owned(),
+                source,
+            })
+        }
+        found => Ok(found.unwrap_or_default()),
+    }
 }
 
 /// The name of a package: what comes before the first hyphen that a digit follows.
@@ -257,6 +283,33 @@ mod tests {
         assert!(choose(None).unwrap_err().contains(listed));
         std::fs::remove_file(directory.join("bin/daemon")).unwrap();
         assert_eq!(choose(None).unwrap(), "bin/client");
+    }
+
+    /// Links in a circle stand for what a user may not read: they hold for root, too.
+    #[test]
+    fn what_cannot_be_read_is_not_taken_for_an_item_without_programs() {
+        let root = tempfile::tempdir().unwrap();
+        let directory = root.path().join(BASE);
+        let item = StorePath::parse(BASE).unwrap();
+        std::fs::create_dir_all(&directory).unwrap();
+        std::os::unix::fs::symlink("bin", directory.join("bin")).unwrap();
+        for (program, file, unreadable) in [
+            (None, "", "bin"),
+            (Some("hello"), "", "bin/hello"),
+            (Some("bin/hello"), "", "bin/hello"),
+            (None, "bin/hello", "bin/hello"),
+        ] {
+            let choice = ProgramChoice {
+                directory: directory.clone(),
+                item: &item,
+                program: program.map(OsStr::new),
+                file,
+            };
+            let error = choice.choose().unwrap_err();
+            let expected = format!("cannot read {}", directory.join(unreadable).display());
+            assert_eq!(error.to_string(), expected);
+            assert!(std::error::Error::source(&error).is_some());
+        }
     }
 
     #[test]

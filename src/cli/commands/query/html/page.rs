@@ -55,6 +55,9 @@ pub(in crate::cli::commands::query) fn render(
     let size = |name| bytes(number(&summary, name));
     let texts = json!({
         "download_text": size("download_size"), "nar_text": size("nar_size"),
+        "requests_text": count(number(&summary, "requests"), "request", "requests"),
+        "cache_hits_text": count(number(&summary, "cache_hits"), "answer", "answers"),
+        "cache_misses_text": count(number(&summary, "cache_misses"), "other", "others"),
         "seconds_text": format!("{:.2}", summary["seconds"].as_f64().unwrap_or_default()),
         "version": env!("CARGO_PKG_VERSION"),
     });
@@ -121,6 +124,7 @@ fn server(totals: &Value) -> Value {
         &mut server,
         json!({
             "name": short_name(text(totals, "url")), "answers": answers,
+            "answers_text": count(answers, "answer", "answers"),
             "coverage": percent(number(totals, "available"), answers),
         }),
     );
