@@ -170,6 +170,8 @@ pub(crate) struct ServerSpec {
     pub(crate) timeouts: Option<Timeouts>,
     /// How long lookups wait for it when it has answered some and then fails as a whole.
     pub(crate) retry_limits: RetryLimits,
+    /// Whether a request that it refuses for being overloaded, or fails with another passing status, is not sent again.
+    pub(crate) fails_at_once: bool,
 }
 
 impl ServerSpec {
@@ -183,6 +185,7 @@ impl ServerSpec {
             requests_per_connection: None,
             timeouts: None,
             retry_limits: RetryLimits::NONE,
+            fails_at_once: false,
         }
     }
 }

@@ -20,6 +20,12 @@ impl RetryLimits {
         retries: 0,
         time: Duration::ZERO,
     };
+
+    /// Whether failures are final.
+    #[must_use]
+    pub(crate) fn allow_none(self) -> bool {
+        self.retries == 0 || self.time.is_zero()
+    }
 }
 
 impl Default for RetryLimits {

@@ -79,6 +79,7 @@ impl<'a> ClaimRequests<'a> {
             Some(url) => {
                 let specs = servers.enumerated().map(|(index, url)| ServerSpec {
                     retry_limits: retries.map_or(RetryLimits::NONE, |it| it.limits[index]),
+                    fails_at_once: retries.is_some_and(|it| it.limits[index].allow_none()),
                     ..ServerSpec::new(url.clone())
                 });
                 let client = network.client_for(url.base())?;

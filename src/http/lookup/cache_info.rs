@@ -33,8 +33,12 @@ pub(in crate::http) fn fetch(
     server: &ServerUrl,
 ) -> Result<CacheInfoResponse, HttpError> {
     let start = Instant::now();
-    let (lookups, mut events) =
-        client::open(runtime, vec![ServerSpec::new(server.clone())].into())?;
+    let spec = ServerSpec {
+        // The latency is that of one request.
+        fails_at_once: true,
+        ..ServerSpec::new(server.clone())
+    };
+    let (lookups, mut events) = client::open(runtime, vec![spec].into())?;
     lookups.request_cache_info(ServerIndex::FIRST);
 
     let mut protocol = if server.is_file() {

@@ -5,6 +5,7 @@
 //! in flight are only counted here; their holder returns or finishes them.
 
 use std::collections::{BTreeMap, VecDeque};
+use std::time::Duration;
 
 use tokio::time::Instant;
 
@@ -66,7 +67,10 @@ impl RequestQueue {
         // In a bucket, it shows whether the credentials are right.
         let is_bucket = spec.url.bucket().is_some();
         let known = spec.cache_info.as_ref().filter(|_| !is_bucket);
-        let retry_policy = options.retry_policy.clone();
+        let mut retry_policy = options.retry_policy.clone();
+        if spec.fails_at_once {
+            retry_policy.total = Duration::ZERO;
+        }
         Self {
             health: ConnectionHealth::new(
                 retry_policy,

@@ -96,16 +96,20 @@ impl HttpServer {
     /// The server at `url` that this one redirects to. It answers in this one's name; its
     /// properties are not reported.
     pub(super) fn redirect_target(&self, url: ServerUrl) -> Self {
+        let queue = self.queue();
         let cache_info = CacheInfo {
-            want_mass_query: self.queue().connections_max > 1,
+            want_mass_query: queue.connections_max > 1,
             ..CacheInfo::default()
         };
         let spec = ServerSpec {
             cache_info: Some(cache_info),
             timeouts: Some(self.timeouts),
-            retry_limits: self.queue().outage.limits(),
+            retry_limits: queue.outage.limits(),
+            fails_at_once: queue.health.policy().total.is_zero(),
             ..ServerSpec::new(url)
         };
+        drop(queue);
+
         let events = self.events.clone();
         Self {
             redirects: self.redirects + 1,

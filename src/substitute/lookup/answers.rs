@@ -6,7 +6,7 @@ use std::time::Instant;
 use crate::format::narinfo::{NarInfo, NarOffer};
 use crate::format::server_list::ServerIndex;
 use crate::format::store_path::HashPart;
-use crate::http::{HttpError, NarInfoAnswer, RetryLimits};
+use crate::http::{HttpError, NarInfoAnswer};
 use crate::lookup_cache::{AnswerKind, CacheEntry, CacheError, CachedAnswer, ServerFact};
 use crate::substitute::download::choice;
 use crate::substitute::item_lookup::NarSource;
@@ -56,9 +56,10 @@ impl LookupEngine {
         let urls = self.servers.iter().map(|server| server.url.base());
         let client = self.setup.network.client_for_all(urls)?;
         let limits = self.setup.options.retry_limits.as_ref();
-        let specs = self.servers.enumerated().map(|(index, server)| {
-            server.spec(limits.map_or(RetryLimits::NONE, |limits| limits[index]))
-        });
+        let specs = self
+            .servers
+            .enumerated()
+            .map(|(index, server)| server.spec(limits.map(|limits| limits[index])));
         let (lookups, events) = client.lookups(specs.collect())?;
         self.lookups = Some(lookups);
         self.events = events.queue();

@@ -190,8 +190,8 @@ impl LookupServer {
         self.info = Some(info);
     }
 
-    /// What the connection has to know of the server.
-    pub(super) fn spec(&self, retry_limits: RetryLimits) -> ServerSpec {
+    /// What the connection has to know of the server, which is waited for within the limits, if there are any.
+    pub(super) fn spec(&self, retry_limits: Option<RetryLimits>) -> ServerSpec {
         ServerSpec {
             url: self.url.clone(),
             cache_info: self.info.clone(),
@@ -202,7 +202,8 @@ impl LookupServer {
             },
             requests_per_connection: self.facts.behavior.requests_per_connection,
             timeouts: None,
-            retry_limits,
+            retry_limits: retry_limits.unwrap_or(RetryLimits::NONE),
+            fails_at_once: retry_limits.is_some_and(RetryLimits::allow_none),
         }
     }
 

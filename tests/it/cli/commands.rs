@@ -285,6 +285,13 @@ fn a_server_that_answers_with_an_error_is_not_up() {
         .exits(4)
         .json();
     assert_eq!(json[0]["state"], "error");
+
+    // The time is that of the answer, without further attempts.
+    let busy = Server::start(|_| Reply::new("503 Busy", ""));
+    let text = sandbox.subst(&busy.url(), &["servers"]).exits(4).stdout;
+    assert!(text.contains("  error, answered in"), "{text}");
+    assert_eq!(busy.requests_for("/nix-cache-info"), 1);
+
     let bare = Server::start(|_| Reply::not_found());
     let text = sandbox.subst(&bare.url(), &["servers"]).exits(0).stdout;
     assert!(

@@ -128,6 +128,26 @@ fn without_retry_time_an_outage_ends_the_fetch() {
 }
 
 #[test]
+fn without_retry_time_a_lookup_that_is_refused_is_not_sent_again() {
+    for status in ["429 Too Many Requests", "503 Busy", "500 Oh"] {
+        for option in ["--retry-time", "--retries"] {
+            let sandbox = Sandbox::new();
+            let server =
+                Server::start(
+                    move |request| match request.path.ends_with("/nix-cache-info") {
+                        true => Reply::file(&Kind::Guix.directory(), request),
+                        false => Reply::new(status, ""),
+                    },
+                );
+            let arguments = ["fetch", &item("tools"), option, "0"];
+            sandbox.subst(&server.url(), &arguments).exits(4);
+            let sent = server.requests_for(".narinfo");
+            assert_eq!(sent, 1, "{status}, {option}: {:?}", server.asked());
+        }
+    }
+}
+
+#[test]
 fn retries_are_limited_for_all_servers_and_for_one() {
     for (option, setting) in [
         (Some("0"), "retries = 9"),
