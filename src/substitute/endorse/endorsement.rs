@@ -33,10 +33,15 @@ pub(crate) enum NotEndorsed {
     #[error("its tree does not have the hash that the store database records")]
     Damaged,
     /// The pool has no narinfo for it.
-    #[error("the pool: {0}")]
-    NotInPool(LookupOutcome),
+    #[error("{server}: {outcome}")]
+    NotInPool {
+        /// The URL of the pool.
+        server: String,
+        /// What it answered.
+        outcome: LookupOutcome,
+    },
     /// The pool has another build.
-    #[error("the pool has another build, with the hash {theirs} instead of {ours}")]
+    #[error("the server has another build, with the hash {theirs} instead of {ours}")]
     OtherContent {
         /// The hash that the pool's narinfo has.
         theirs: NarHash,
@@ -44,10 +49,10 @@ pub(crate) enum NotEndorsed {
         ours: NarHash,
     },
     /// The pool's narinfo has another size or other references.
-    #[error("the pool's narinfo has another {0}")]
+    #[error("the server's narinfo has another {0}")]
     OtherDescription(&'static str),
     /// The pool's narinfo names no download that others can use.
-    #[error("the pool's narinfo names no download over http or https")]
+    #[error("the server's narinfo names no download over http or https")]
     NoDownload,
     /// The pool's URLs do not make a narinfo.
     #[error("the narinfo would not be valid")]
@@ -60,7 +65,7 @@ impl NotEndorsed {
     pub(crate) fn outdates_endorsements(&self) -> bool {
         match self {
             Self::NotValid | Self::NotBuilt | Self::Unreadable(_) | Self::Damaged => false,
-            Self::NotInPool(outcome) => !outcome.is_undecided(),
+            Self::NotInPool { outcome, .. } => !outcome.is_undecided(),
             Self::OtherContent { .. }
             | Self::OtherDescription(_)
             | Self::NoDownload
@@ -79,7 +84,7 @@ pub(crate) struct Endorsement<'a> {
 }
 
 impl<'a> Endorsement<'a> {
-    /// Compares the `local` tree of `build` with what the pool claims.
+    /// Compares the `local` tree of `build` with what the `pool` claims.
     ///
     /// # Errors
     /// They are not the same, or not known to be.
@@ -87,6 +92,7 @@ impl<'a> Endorsement<'a> {
         build: &'a LocalBuild,
         local: &LocalHash,
         claim: &'a Claim,
+        pool: &ServerUrl,
     ) -> Result<Self, NotEndorsed> {
         let (ours, nar_size) = match local {
             LocalHash::NotValid => return Err(NotEndorsed::NotValid),
@@ -99,9 +105,10 @@ impl<'a> Endorsement<'a> {
             LocalHash::Hashed { hash, nar_size, .. } => (*hash, *nar_size),
         };
         let record = build.counted.as_ref().ok_or(NotEndorsed::NotValid)?;
-        let claim = claim
-            .as_ref()
-            .map_err(|outcome| NotEndorsed::NotInPool(outcome.clone()))?;
+        let claim = claim.as_ref().map_err(|outcome| NotEndorsed::NotInPool {
+            server: pool.as_str().to_owned(),
+            outcome: outcome.clone(),
+        })?;
 
         let theirs = claim.nar_hash;
         if theirs != ours {

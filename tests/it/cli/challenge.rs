@@ -189,11 +189,22 @@ fn a_changed_tree_differs_and_is_reported_as_damaged() {
 #[test]
 fn a_server_that_does_not_answer_leaves_an_item_undecided() {
     let builders = Builders::new();
-    let [_, b, c, _] = &builders.items;
+    let [_, b, c, d] = &builders.items;
     let urls = format!("{} {DOWN}", builders.alice.url());
     let found = challenge(&builders.sandbox, &urls, &[b]);
     found.exits(0).says(DOWN);
-    challenge(&builders.sandbox, &urls, &[c]).exits(4);
+    let found = challenge(&builders.sandbox, &urls, &[c]).exits(4);
+    let expected = "it was not built here, and only one server that answered has it";
+    assert_eq!(found.stdout, format!("{c}: inconclusive: {expected}\n"));
+    let found = challenge(&builders.sandbox, &urls, &[d]).exits(4);
+    let expected = "no server that answered has it";
+    assert_eq!(found.stdout, format!("{d}: inconclusive: {expected}\n"));
+    let found = challenge(&builders.sandbox, DOWN, &[d]).exits(4);
+    let expected = "no server answered";
+    assert_eq!(found.stdout, format!("{d}: inconclusive: {expected}\n"));
+    let found = challenge(&builders.sandbox, &builders.alice.url(), &[d]).exits(1);
+    let expected = "no server has it";
+    assert_eq!(found.stdout, format!("{d}: inconclusive: {expected}\n"));
     let offline = challenge(&builders.sandbox, &urls, &["--offline", "--json", b]);
     let offline = offline.exits(0).json();
     assert_eq!(offline["items"][0]["claims"][1]["answer"], "offline");

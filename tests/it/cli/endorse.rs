@@ -151,7 +151,8 @@ fn what_differs_from_the_pool_is_not_endorsed() {
     pool.publisher.publish_file('a', "other", base);
     pool.endorse(&[a]).exits(3).says("another build");
     std::fs::remove_file(pool.publisher.narinfo('a')).unwrap();
-    pool.endorse(&[a]).exits(1).says("does not have it");
+    let missing = format!("{}: does not have it (HTTP 404)", pool.server.url());
+    pool.endorse(&[a]).exits(1).says(&missing);
 
     pool.publisher.publish_file('a', "built", base);
     let tree = installed(&pool.sandbox, a);
@@ -312,6 +313,8 @@ fn an_endorsement_is_withdrawn() {
     std::os::unix::fs::symlink(&endorsed, &link).unwrap();
     withdraw("out", &[a]).exits(5).says("symbolic link");
     assert!(link.is_symlink() && endorsed.exists());
+
+    withdraw("nowhere", &[a]).exits(5).says("cannot remove ");
 
     let with_key = ["--key", "key.sec", a];
     withdraw("out", &with_key)

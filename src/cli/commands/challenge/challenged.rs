@@ -79,26 +79,36 @@ impl ChallengedItem {
             (ChallengeResult::Differ, _) => Exit::Refused,
             (_, LocalHash::Unreadable(_)) => Exit::Local,
             (ChallengeResult::Match, _) => Exit::Done,
-            (ChallengeResult::Inconclusive, _) if self.is_unanswered() => Exit::Network,
+            (ChallengeResult::Inconclusive, _) if self.unanswered() > 0 => Exit::Network,
             (ChallengeResult::Inconclusive, _) => Exit::NotAvailable,
         }
     }
 
-    /// Whether a server that may have the item gave no definite answer.
-    fn is_unanswered(&self) -> bool {
+    /// How many servers that may have the item gave no definite answer.
+    fn unanswered(&self) -> usize {
         let outcomes = self.claims.iter().filter_map(|claim| claim.as_ref().err());
-        outcomes.into_iter().any(|outcome| outcome.is_undecided())
+        outcomes.filter(|outcome| outcome.is_undecided()).count()
     }
 
     /// Why it is inconclusive.
     pub(super) fn inconclusive_reason(&self) -> String {
         let count = self.claims.iter().filter(|claim| claim.is_ok()).count();
+        let unanswered = self.unanswered();
+        let that_answered = match unanswered {
+            0 => "",
+            _ => " that answered",
+        };
         match &self.local {
             LocalHash::Unreadable(why) => format!("the local tree cannot be read: {why}"),
-            _ if count == 0 => "no server has it".to_owned(),
-            LocalHash::NotValid => "it is not in the store, and only one server has it".to_owned(),
+            _ if count == 0 && unanswered == self.claims.iter().count() => {
+                "no server answered".to_owned()
+            }
+            _ if count == 0 => format!("no server{that_answered} has it"),
+            LocalHash::NotValid => {
+                format!("it is not in the store, and only one server{that_answered} has it")
+            }
             LocalHash::NotBuilt | LocalHash::Hashed { .. } => {
-                "it was not built here, and only one server has it".to_owned()
+                format!("it was not built here, and only one server{that_answered} has it")
             }
         }
     }

@@ -125,10 +125,13 @@ fn exit(item: &EndorsedItem) -> Exit {
         Ok(()) => Exit::Done,
         Err(NotEndorsed::NotValid) => Exit::NotAvailable,
         Err(NotEndorsed::Unreadable(_)) => Exit::Local,
-        Err(NotEndorsed::NotInPool(outcome)) if outcome.is_undecided() => Exit::Network,
-        Err(NotEndorsed::NotInPool(
-            LookupOutcome::Missing(_) | LookupOutcome::Preparing(_) | LookupOutcome::OtherStore(_),
-        )) => Exit::NotAvailable,
+        Err(NotEndorsed::NotInPool { outcome, .. }) => match outcome {
+            _ if outcome.is_undecided() => Exit::Network,
+            LookupOutcome::Missing(_)
+            | LookupOutcome::Preparing(_)
+            | LookupOutcome::OtherStore(_) => Exit::NotAvailable,
+            _ => Exit::Refused,
+        },
         Err(_) => Exit::Refused,
     }
 }

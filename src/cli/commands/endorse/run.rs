@@ -96,7 +96,7 @@ impl EndorsementWriter<'_> {
                 return Ok(());
             };
             let item = inspected.build.item.clone();
-            let narinfo = Endorsement::of(inspected.build, &inspected.local, claim)
+            let narinfo = Endorsement::of(inspected.build, &inspected.local, claim, &self.pool)
                 .and_then(|it| it.narinfo(&self.key, &self.pool, store_dir));
             let (result, outdated) = match narinfo {
                 Ok(text) => (Ok(self.directory.write_narinfo(&item, &text)?), None),
