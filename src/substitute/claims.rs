@@ -5,7 +5,7 @@
 //! it is used to change a store. An answer for another item than the requested one is no claim.
 //! Of each narinfo only what comparisons need is kept, a few KiB whatever the server sends.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -21,6 +21,7 @@ use crate::substitute::cancel::Cancel;
 use crate::substitute::download::retries::RetryContext;
 use crate::substitute::network::Network;
 use crate::substitute::outcome::{LookupFailure, LookupOutcome, OtherStore, UnreadableNarInfo};
+use crate::substitute::progress::Progress;
 use crate::trust::verdict::Refusal;
 
 /// What a server claims of an item, or why it claims nothing.
@@ -45,6 +46,9 @@ pub(crate) struct ClaimRequests<'a> {
     retries: Option<&'a RetryContext>,
     /// The servers whose items are for another store.
     other_stores: HashMap<ServerIndex, OtherStore>,
+    /// The servers without a `nix-cache-info` whose first answers are awaited.
+    doubtful: HashSet<ServerIndex>,
+    progress: &'a dyn Progress,
 }
 
 impl<'a> ClaimRequests<'a> {
@@ -52,8 +56,12 @@ impl<'a> ClaimRequests<'a> {
     ///
     /// # Errors
     /// The system has no more threads.
-    pub(crate) fn open(network: &'a Network, store_dir: StoreDir) -> Result<Self, Arc<HttpError>> {
-        Self::with(network, store_dir, None)
+    pub(crate) fn open(
+        network: &'a Network,
+        store_dir: StoreDir,
+        progress: &'a dyn Progress,
+    ) -> Result<Self, Arc<HttpError>> {
+        Self::with(network, store_dir, progress, None)
     }
 
     /// The same; servers that fail after they have answered some requests are waited for.
@@ -64,12 +72,18 @@ impl<'a> ClaimRequests<'a> {
         retries: &'a RetryContext,
         store_dir: StoreDir,
     ) -> Result<Self, Arc<HttpError>> {
-        Self::with(&retries.network, store_dir, Some(retries))
+        Self::with(
+            &retries.network,
+            store_dir,
+            &*retries.progress,
+            Some(retries),
+        )
     }
 
     fn with(
         network: &'a Network,
         store_dir: StoreDir,
+        progress: &'a dyn Progress,
         retries: Option<&'a RetryContext>,
     ) -> Result<Self, Arc<HttpError>> {
         let servers = network.servers();
@@ -93,6 +107,8 @@ impl<'a> ClaimRequests<'a> {
             transport,
             retries,
             other_stores: HashMap::new(),
+            doubtful: HashSet::new(),
+            progress,
         })
     }
 
@@ -149,6 +165,7 @@ impl<'a> ClaimRequests<'a> {
         }
         let mut unanswered = request_on_all(lookups, self.network, places.keys());
         let cancel = self.retries.map(|retries| &retries.cancel);
+        let mut confirmed: HashSet<ServerIndex> = HashSet::new();
         while unanswered > 0 {
             match events.recv_unless(|| cancel.is_some_and(Cancel::is_canceled)) {
                 Some(LookupEvent::Answer {
@@ -158,6 +175,9 @@ impl<'a> ClaimRequests<'a> {
                 }) => {
                     unanswered -= 1;
                     let answer = parsed(answer, &self.store_dir);
+                    if !matches!(answer, Err(LookupOutcome::Missing(_))) {
+                        confirmed.insert(server);
+                    }
                     for &place in places.get(&item).into_iter().flatten() {
                         receive(place, server, &answer);
                     }
@@ -169,19 +189,33 @@ impl<'a> ClaimRequests<'a> {
                     let other = other_store(&info.text, &self.store_dir);
                     self.other_stores.extend(other.map(|other| (server, other)));
                 }
+                Some(LookupEvent::CacheInfo {
+                    server,
+                    info: Ok(None),
+                }) => {
+                    self.doubtful.insert(server);
+                }
                 Some(LookupEvent::ServerAwaited {
                     server,
                     error,
                     failing_for,
                 }) => {
-                    if let Some(retries) = self.retries {
-                        let progress = &*retries.progress;
-                        self.network
-                            .report_retry(progress, server, &error, failing_for);
-                    }
+                    self.network
+                        .report_retry(self.progress, server, &error, failing_for);
                 }
                 Some(_) => {}
                 None => break,
+            }
+        }
+        self.report_doubtful_addresses(&confirmed);
+    }
+
+    /// Reports the servers that have neither a `nix-cache-info` nor any of the first items; others, which are `confirmed`, have
+    /// answered something else. Each is reported once.
+    fn report_doubtful_addresses(&mut self, confirmed: &HashSet<ServerIndex>) {
+        for server in self.doubtful.drain() {
+            if !confirmed.contains(&server) {
+                self.network.report_doubtful_address(self.progress, server);
             }
         }
     }

@@ -108,6 +108,16 @@ impl Network {
         }
     }
 
+    /// Reports that `server` has neither a `nix-cache-info` nor any item that was looked up: its address may be
+    /// mistyped.
+    pub(crate) fn report_doubtful_address(&self, progress: &dyn Progress, server: ServerIndex) {
+        let text = format!(
+            "{} has no nix-cache-info and none of the items: is its address right?",
+            self.servers[server].as_str()
+        );
+        progress.event(ProgressEvent::Warning(&text));
+    }
+
     /// The client, to request what is at `url`.
     ///
     /// # Errors

@@ -116,11 +116,8 @@ impl LookupEngine {
                 .iter()
                 .all(|it| matches!(it, LookupOutcome::Missing(_)));
             if lacks_all {
-                let text = format!(
-                    "{} has no nix-cache-info and none of the items: is its address right?",
-                    server.url.as_str()
-                );
-                self.setup.progress.event(ProgressEvent::Warning(&text));
+                let (network, progress) = (&self.setup.network, &*self.setup.progress);
+                network.report_doubtful_address(progress, index);
             }
             self.servers[index].is_address_settled = true;
         }

@@ -13,7 +13,7 @@ use super::record::MirrorRecord;
 use super::retention::{MirrorRetention, RetainedItem, removals};
 use super::target::{MirrorTarget, TargetError};
 use super::tombstones::Tombstones;
-use crate::format::store_path::{StoreDir, StorePath};
+use crate::format::store_path::{HashPart, StoreDir, StorePath};
 use crate::substitute::cancel::Cancel;
 use crate::substitute::clock::Clock;
 
@@ -55,6 +55,8 @@ pub(crate) struct MirrorCollection {
     pub(crate) next_end: Option<u64>,
     /// The grace in seconds.
     pub(crate) grace: u64,
+    /// The items that are to be kept and that the mirror does not have.
+    pub(crate) absent: HashSet<HashPart>,
     /// Whether the mirror has none of the items that are to be kept, and so was left as it is.
     pub(crate) keeps_nothing: bool,
     /// Whether the user interrupted.
@@ -78,9 +80,12 @@ impl MirrorCollector<'_> {
             ..MirrorCollection::default()
         };
         if let Some(named) = &self.retention.items {
-            let mut hash_parts = items.iter().map(|item| item.path.hash_part());
-            let has_some = hash_parts.any(|item| named.contains(&item));
-            collection.keeps_nothing = !items.is_empty() && !has_some;
+            collection.absent.clone_from(named);
+            for item in &items {
+                collection.absent.remove(&item.path.hash_part());
+            }
+            let has_none = collection.absent.len() == named.len();
+            collection.keeps_nothing = !items.is_empty() && has_none;
         }
         if collection.keeps_nothing {
             return Ok(collection);

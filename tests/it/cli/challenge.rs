@@ -5,7 +5,7 @@ use serde_json::{Value, json};
 
 use crate::support::publisher::{Publisher, command, file_nar, installed, mark_as_built, name};
 use crate::support::sandbox::{Run, run};
-use crate::support::{Fixture, Kind, Sandbox, Server};
+use crate::support::{Fixture, Kind, Reply, Sandbox, Server};
 
 /// A server that answers nothing.
 const DOWN: &str = "http://127.0.0.1:1";
@@ -208,6 +208,27 @@ fn a_server_that_does_not_answer_leaves_an_item_undecided() {
     let offline = challenge(&builders.sandbox, &urls, &["--offline", "--json", b]);
     let offline = offline.exits(0).json();
     assert_eq!(offline["items"][0]["claims"][1]["answer"], "offline");
+}
+
+#[test]
+fn a_server_whose_address_may_be_wrong_is_named() {
+    let builders = Builders::new();
+    let [_, b, c, _] = &builders.items;
+    let other = Server::start(|_| Reply::not_found());
+    let urls = format!("{} {}", builders.alice.url(), other.url());
+    let doubt = format!(
+        "{} has no nix-cache-info and none of the items: is its address right?",
+        other.url()
+    );
+    let found = challenge(&builders.sandbox, &urls, &[b, c]).says(&doubt);
+    assert_eq!(found.stderr.matches("nix-cache-info").count(), 1);
+    std::fs::remove_file(builders.alice.dir.join("nix-cache-info")).unwrap();
+    let found = challenge(&builders.sandbox, &builders.alice.url(), &[b]);
+    assert!(!found.stderr.contains("nix-cache-info"));
+
+    let arguments = ["mirror", "--to", "mirror", "--closure", b];
+    let copied = run(command(&builders.sandbox, &other.url(), &arguments));
+    copied.exits(1).says(&doubt);
 }
 
 #[test]

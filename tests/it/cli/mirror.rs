@@ -177,6 +177,10 @@ fn a_dry_run_creates_nothing() {
     let output = mirror(&sandbox, &publisher.url(), &["--closure", &a, "--dry-run"]);
     output.exits(0).says("2 items to copy");
     assert!(!sandbox.path("mirror").exists());
+
+    mirror(&sandbox, &publisher.url(), &["--closure", &a]).exits(0);
+    let output = mirror(&sandbox, &publisher.url(), &["--closure", &a, "--dry-run"]);
+    output.exits(0).says("0 items to copy");
 }
 
 #[test]

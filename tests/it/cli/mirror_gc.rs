@@ -93,6 +93,29 @@ fn nars_stay_until_no_client_has_their_narinfos() {
 }
 
 #[test]
+fn listed_items_that_the_mirror_does_not_have_are_named() {
+    let sandbox = Sandbox::new();
+    mirrored(&sandbox);
+    let keep = list(&sandbox, "dac");
+    let one = format!(
+        "does not have 1 item of it, such as /gnu/store/{}",
+        name('d')
+    );
+    for dry_run in [&["--dry-run"][..], &[]] {
+        let output = gc(&sandbox, &[&["--keep-list", &keep], dry_run].concat());
+        output.exits(0).says(&one).prints("");
+    }
+    let keep = list(&sandbox, "adf");
+    let output = gc(&sandbox, &["--keep-list", &keep, "--dry-run"]);
+    output
+        .exits(0)
+        .says("does not have 2 items of it, such as ");
+    let keep = list(&sandbox, "ac");
+    let output = gc(&sandbox, &["--keep-list", &keep]).exits(0);
+    assert!(!output.stderr.contains("does not have"));
+}
+
+#[test]
 fn without_grace_nothing_is_left_over() {
     let sandbox = Sandbox::new();
     mirrored(&sandbox);

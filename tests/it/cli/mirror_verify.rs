@@ -176,7 +176,8 @@ fn narinfos_that_are_not_authorized_are_told_apart() {
     let output = verify(&sandbox, &publisher.url(), &[]).exits(3);
     let (_, name) = output.stdout.split_once(key).unwrap();
     assert_eq!(name.find(','), Some(16), "{name}");
-    output.says("get its public key from its administrator");
+    let output = output.says("get its public key from its administrator");
+    assert!(!output.stderr.contains("--repair"), "{}", output.stderr);
     let expected = found(&narinfo('a'), "unauthorized", false);
     assert_eq!(found_now(&["--deep", "--json"], 3), [expected]);
     let expected = found(&narinfo('a'), "unauthorized", true);
@@ -186,6 +187,32 @@ fn narinfos_that_are_not_authorized_are_told_apart() {
     std::fs::copy(path.join(narinfo('a')), path.join(narinfo('d'))).unwrap();
     let expected = found(&narinfo('d'), "invalid", false);
     assert_eq!(found_now(&["--json"], 3), [expected]);
+}
+
+#[test]
+fn a_missing_signature_of_another_principal_is_told_apart() {
+    let sandbox = Sandbox::new();
+    let (publisher, a, _) = mirrored(&sandbox);
+    let other = Publisher::new(&sandbox, "other", 2);
+    Publisher::trust(&sandbox, &[&publisher, &other]);
+    let verify = |arguments: &[&str]| {
+        let mut command = verify_command(&sandbox, &other.url(), arguments);
+        command.env("SUBST_NEED_SIGNATURES", "2");
+        run(command)
+    };
+    let output = verify(&[]).exits(3);
+    assert!(output.stdout.contains("too few votes"), "{}", output.stdout);
+    let output = output.says("--repair` adds the signatures of more principals");
+    assert!(!output.stderr.contains("fetches it again"));
+
+    let b = other.publish_file('b', "b", "");
+    other.publish_file('a', "a", &b["/gnu/store/".len()..]);
+    let urls = format!("{} {}", publisher.url(), other.url());
+    let mut command = verify_command(&sandbox, &urls, &["--repair"]);
+    command.env("SUBST_NEED_SIGNATURES", "2");
+    run(command).exits(0);
+    verify(&[]).exits(0);
+    assert!(a.ends_with(&name('a')));
 }
 
 #[test]

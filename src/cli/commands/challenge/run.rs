@@ -85,7 +85,8 @@ fn challenge(
     };
     let mut inspection = BuildInspection {
         store,
-        requests: ClaimRequests::open(network, store_dir.clone()).map_err(CliError::Network)?,
+        requests: ClaimRequests::open(network, store_dir.clone(), &*context.progress)
+            .map_err(CliError::Network)?,
         threads: context.cores,
         progress: &*context.progress,
     };

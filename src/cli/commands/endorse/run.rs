@@ -85,7 +85,8 @@ impl EndorsementWriter<'_> {
         let store_dir = self.context.settings.store_dir();
         let mut inspection = BuildInspection {
             store,
-            requests: ClaimRequests::open(network, store_dir.clone()).map_err(CliError::Network)?,
+            requests: ClaimRequests::open(network, store_dir.clone(), &*self.context.progress)
+                .map_err(CliError::Network)?,
             threads: self.context.cores,
             progress: &*self.context.progress,
         };

@@ -9,6 +9,7 @@ use crate::cli::context::Context;
 use crate::cli::error::CliError;
 use crate::cli::exit::Exit;
 use crate::cli::output::{bytes, count, duration};
+use crate::format::store_path::StorePath;
 use crate::substitute::mirror::{
     MirrorCollection, MirrorCollector, MirrorFailure, MirrorRetention,
 };
@@ -23,7 +24,11 @@ const DAY_SECONDS: u64 = 24 * 3600;
 /// # Errors
 /// The arguments do not allow it, there is no mirror, or the output cannot be written.
 pub(crate) fn run(context: &Context, args: &MirrorGcArgs) -> Result<Exit, CliError> {
-    let retention = retention(context, args)?;
+    let listed = match &args.keep_list {
+        Some(file) => Some(items::of_file(context, file)?),
+        None => None,
+    };
+    let retention = retention(context, args, listed.as_deref());
     let access = match args.dry_run {
         true => MirrorAccess::Read,
         false => MirrorAccess::Change,
@@ -56,6 +61,7 @@ pub(crate) fn run(context: &Context, args: &MirrorGcArgs) -> Result<Exit, CliErr
         return Err(CliError::Usage(text.to_owned()));
     }
     print(context, args, &collection)?;
+    warn_about_absent(context, &listed.unwrap_or_default(), &collection);
     Ok(match collection.is_interrupted {
         true => Exit::Interrupted,
         false => Exit::Done,
@@ -66,18 +72,32 @@ fn print_failure(context: &Context, args: &MirrorGcArgs, failure: &MirrorFailure
     report::print_failure_to(context, "collect garbage in", &args.to, failure)
 }
 
-fn retention(context: &Context, args: &MirrorGcArgs) -> Result<MirrorRetention, CliError> {
-    let items = match &args.keep_list {
-        Some(file) => Some(items::of_file(context, file)?),
-        None => None,
-    };
+fn retention(
+    context: &Context,
+    args: &MirrorGcArgs,
+    listed: Option<&[StorePath]>,
+) -> MirrorRetention {
     let now = context.clock.unix_seconds();
     let age = args.keep_days.map(|days| days * DAY_SECONDS);
-    Ok(MirrorRetention {
-        items: items.map(|items| items.iter().map(|item| item.hash_part()).collect()),
+    MirrorRetention {
+        items: listed.map(|items| items.iter().map(|item| item.hash_part()).collect()),
         since: age.map(|age| now.saturating_sub(age)),
         max_bytes: args.max_size,
-    })
+    }
+}
+
+/// Says how many of the `listed` items the mirror does not have: their names may be mistyped or outdated.
+fn warn_about_absent(context: &Context, listed: &[StorePath], collection: &MirrorCollection) {
+    let absent = &collection.absent;
+    if let Some(first) = listed
+        .iter()
+        .find(|item| absent.contains(&item.hash_part()))
+    {
+        let items = count(absent.len() as u64, "item", "items");
+        let first = context.settings.store_dir().full_name(first);
+        let text = format!("--keep-list: the mirror does not have {items} of it, such as {first}");
+        context.output.warn(&text);
+    }
 }
 
 fn print(

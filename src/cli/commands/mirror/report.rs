@@ -71,7 +71,7 @@ pub(super) fn print(
         context.output.json(&MirrorJson { items, summary })?;
     } else {
         print_lines(context, args, report)?;
-        context.output.summary(&summary.text(), &summary);
+        context.output.summary(&summary.text(args.dry_run), &summary);
     }
     Ok(exit(report))
 }
@@ -155,11 +155,12 @@ pub(super) fn print_skipped(context: &Context, to: &MirrorPlace, report: &Mirror
 }
 
 impl MirrorSummary {
-    fn text(&self) -> String {
-        let (done, items, size) = match self.planned {
-            0 => ("copied", self.copied, bytes(self.nar_bytes)),
-            planned => ("to copy", planned, bytes(self.nar_bytes)),
+    fn text(&self, is_dry_run: bool) -> String {
+        let (done, items) = match is_dry_run {
+            false => ("copied", self.copied),
+            true => ("to copy", self.planned),
         };
+        let size = bytes(self.nar_bytes);
         let sent = match self.sent_bytes {
             0 => String::new(),
             sent => format!(", {} sent", bytes(sent)),

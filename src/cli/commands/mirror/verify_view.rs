@@ -27,6 +27,12 @@ pub(super) struct VerifiedMirror {
     /// Keys that have signed narinfos and are not authorized.
     #[serde(skip)]
     unauthorized_keys: BTreeSet<String>,
+    /// Whether narinfos have the signatures of too few principals.
+    #[serde(skip)]
+    lacks_votes: bool,
+    /// Whether there is a fault other than these two.
+    #[serde(skip)]
+    has_other_fault: bool,
 }
 
 #[derive(Serialize)]
@@ -122,6 +128,11 @@ impl VerifiedMirror {
             orphans: found.orphans.iter().map(|(name, _)| name.clone()).collect(),
             foreign: found.foreign.clone(),
             unauthorized_keys: found.findings.iter().filter_map(unauthorized_key).collect(),
+            lacks_votes: found.findings.iter().any(lacks_votes),
+            has_other_fault: found
+                .findings
+                .iter()
+                .any(|finding| unauthorized_key(finding).is_none() && !lacks_votes(finding)),
             summary: VerifiedMirrorSummary {
                 narinfos: found.narinfos,
                 nars: found.nars,
@@ -211,7 +222,14 @@ pub(super) fn print(
     if !is_whole && !args.repair {
         let command = again_with_flag(&context.settings.invocation.words, "--repair");
         let command = command.unwrap_or_else(|| "the same command with --repair".to_owned());
-        context.output.note(&format!("{command} fetches it again"));
+        if view.has_other_fault {
+            context.output.note(&format!("{command} fetches it again"));
+        }
+        if view.lacks_votes {
+            context.output.note(&format!(
+                "{command} adds the signatures of more principals, where servers of --substitute-urls have them"
+            ));
+        }
         let keys = view.unauthorized_keys.iter().map(String::as_str);
         if keys.len() > 0 {
             let advice = context.settings.advice();
@@ -254,6 +272,12 @@ fn unauthorized_key(finding: &MirrorFinding) -> Option<String> {
         MirrorFault::Unauthorized(Refusal::UnauthorizedKey { key }) => Some(key.clone()),
         _ => None,
     }
+}
+
+/// Whether too few principals have signed a narinfo.
+fn lacks_votes(finding: &MirrorFinding) -> bool {
+    let fault = &finding.fault;
+    matches!(fault, MirrorFault::Unauthorized(Refusal::TooFewVotes(_)))
 }
 
 fn line(finding: &MirrorFindingView) -> String {
