@@ -15,6 +15,7 @@ use super::lookup::client::{self, Lookups};
 use super::lookup::events::LookupEvents;
 use super::net::runtime::HttpRuntime;
 use super::objects::bucket::Bucket;
+use super::objects::callbacks::RetryObserver;
 use super::options::{Options, ServerSpec};
 use crate::format::server_list::PerServer;
 use crate::format::server_url::ServerUrl;
@@ -65,8 +66,8 @@ impl Client {
         probe::probe(&self.runtime, url)
     }
 
-    /// The objects of the bucket that `server` is, to read and to write them. Requests are repeated for `retry_time`, and
-    /// end when `stop` is set.
+    /// The objects of the bucket that `server` is, to read and to write them. Requests are repeated for `retry_time`, if
+    /// the store has answered any, and end when `stop` is set.
     ///
     /// # Errors
     /// It is not a bucket.
@@ -74,9 +75,10 @@ impl Client {
         &self,
         server: &ServerUrl,
         retry_time: Duration,
+        retry_observer: Option<RetryObserver>,
         stop: Arc<AtomicBool>,
     ) -> Result<Bucket, HttpError> {
-        Bucket::new(&self.runtime, server, retry_time, stop)
+        Bucket::new(&self.runtime, server, retry_time, retry_observer, stop)
     }
 
     /// Fetches the server's `nix-cache-info` now.

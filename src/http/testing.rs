@@ -245,7 +245,7 @@ pub(crate) fn bucket(url: &str) -> Bucket {
     let client = Client::new(options).unwrap();
     let stop = Arc::new(AtomicBool::new(false));
     client
-        .bucket(&server, Duration::from_secs(60), stop)
+        .bucket(&server, Duration::from_secs(60), None, stop)
         .unwrap()
 }
 

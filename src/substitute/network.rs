@@ -4,15 +4,16 @@
 //! many commands need no network at all.
 
 use std::collections::HashMap;
-use std::sync::{Arc, OnceLock};
+use std::sync::{Arc, Mutex, OnceLock};
 use std::time::Duration;
 
 use url::Url;
 
 use crate::format::server_list::{ServerIndex, ServerList};
-use crate::http::{Client, HttpError, LineRate, Options, RateLimit};
+use crate::http::{Client, HttpError, LineRate, Options, RateLimit, RetryObserver};
 use crate::substitute::progress::{Progress, ProgressEvent};
-use crate::substitute::servers::ServerHealth;
+use crate::substitute::servers::{ServerHealth, is_due};
+use crate::sync::lock;
 
 /// Which servers a run may use.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -145,6 +146,21 @@ impl Network {
         let client = Client::new(self.options.clone());
         client.map(Arc::new).map_err(Arc::new)
     }
+}
+
+/// Reports now and then that the object store `server` is retried.
+pub(crate) fn retry_observer(progress: Arc<dyn Progress>, server: String) -> RetryObserver {
+    let reported_at = Mutex::new(None);
+    RetryObserver::new(move |error, failing_for| {
+        if is_due(&mut lock(&reported_at)) {
+            progress.event(ProgressEvent::Retrying {
+                server: &server,
+                reason: format_args!("{}", error.without_url()),
+                is_too_busy: error.is_overload(),
+                failing_for,
+            });
+        }
+    })
 }
 
 #[cfg(test)]

@@ -240,7 +240,7 @@ pub(crate) fn retry_text(server: &str, is_too_busy: bool, failing_for: Duration)
 }
 
 /// Whether the last message was long enough ago; a new one is sent then.
-fn is_due(reported_at: &mut Option<Instant>) -> bool {
+pub(super) fn is_due(reported_at: &mut Option<Instant>) -> bool {
     let is_due = reported_at.is_none_or(|time| time.elapsed() >= REPORT_INTERVAL);
     if is_due {
         *reported_at = Some(Instant::now());

@@ -17,9 +17,10 @@ use reqwest::header::{
 use tracing::debug;
 use url::Url;
 
+use super::callbacks::{RetryObserver, SendPermit};
 use super::gate::RequestGate;
 use super::listing::{ListedObject, parse_page};
-use super::request::{ObjectRequest, ObjectResponse, ObjectStore, SendPermit};
+use super::request::{ObjectRequest, ObjectResponse, ObjectStore};
 use super::upload_body::UploadBody;
 use crate::format::s3_location::encoded_parameter;
 use crate::format::server_url::ServerUrl;
@@ -146,6 +147,7 @@ impl Bucket {
         runtime: &Arc<HttpRuntime>,
         server: &ServerUrl,
         retry_time: Duration,
+        retry_observer: Option<RetryObserver>,
         stop: Arc<AtomicBool>,
     ) -> Result<Self, HttpError> {
         let options = runtime.options();
@@ -160,6 +162,8 @@ impl Bucket {
                 runtime: Arc::clone(runtime),
                 gate: RequestGate::new(),
                 retry_time,
+                has_answered: Arc::default(),
+                retry_observer,
                 sent: Arc::default(),
                 stop,
                 is_ended: AtomicBool::new(false),

@@ -10,7 +10,7 @@ use reqwest::Method;
 use url::Url;
 
 use super::bucket::{Bucket, ObjectPut, RESPONSE_BYTES_MAX};
-use super::request::SendPermit;
+use super::callbacks::SendPermit;
 use super::upload_body::UploadBody;
 use crate::format::s3_location::encoded_parameter;
 use crate::http::error::HttpError;

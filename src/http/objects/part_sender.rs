@@ -6,8 +6,8 @@ use tokio::sync::Semaphore;
 use tokio::task::JoinHandle;
 
 use super::bucket::Bucket;
+use super::callbacks::SendPermit;
 use super::multipart::{FilePart, UploadedPart};
-use super::request::SendPermit;
 use crate::http::error::{HttpError, HttpErrorKind};
 use crate::http::s3::body_hash::BodyHash;
 use crate::sync::lock;

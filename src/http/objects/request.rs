@@ -1,7 +1,6 @@
 //! One request to an object store: signed, corrected, and repeated while the store is in passing trouble.
 
 use std::borrow::Cow;
-use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
@@ -13,35 +12,21 @@ use tokio::time::Instant;
 use tracing::{debug, trace};
 use url::Url;
 
+use super::callbacks::{RetryObserver, SendPermit};
 use super::gate::RequestGate;
 use super::upload_body::{SentBytes, UploadBody};
 use crate::format::server_url::redacted;
-use crate::http::error::{BucketError, HttpError, HttpErrorKind, shown};
+use crate::http::error::{BucketError, HttpError, HttpErrorKind, Outage, shown};
 use crate::http::net::library_client;
 use crate::http::net::runtime::HttpRuntime;
 use crate::http::net::timeout::timeout;
 use crate::http::options::Timeouts;
+use crate::http::patience::QUICK_RETRIES;
 use crate::http::retry::parse_retry_after;
 use crate::http::s3::services;
 use crate::http::s3::signer::{BucketSigner, BucketVerdict, SignedBody};
 use crate::http::s3::verdict::{BucketResponse, ERROR_BODY_MAX_BYTES};
 use crate::http::s3::xml::element;
-
-/// Says, before each attempt to send a request, whether it may be sent.
-#[derive(Clone)]
-pub(crate) struct SendPermit(Arc<dyn Fn() -> bool + Send + Sync>);
-
-impl SendPermit {
-    pub(crate) fn new(may_send: impl Fn() -> bool + Send + Sync + 'static) -> Self {
-        Self(Arc::new(may_send))
-    }
-}
-
-impl fmt::Debug for SendPermit {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("SendPermit")
-    }
-}
 
 /// A request to an object store.
 #[derive(Debug, Clone)]
@@ -76,8 +61,12 @@ pub(super) struct ObjectStore {
     pub(super) signer: Arc<BucketSigner>,
     pub(super) timeouts: Timeouts,
     pub(super) gate: RequestGate,
-    /// For how long a request is repeated.
+    /// For how long a request is repeated once the store has answered.
     pub(super) retry_time: Duration,
+    /// Whether it has answered any request.
+    pub(super) has_answered: Arc<AtomicBool>,
+    /// Is told of retries.
+    pub(super) retry_observer: Option<RetryObserver>,
     /// Bytes of bodies that connections have taken.
     pub(super) sent: Arc<AtomicU64>,
     /// Ends all requests.
@@ -95,6 +84,8 @@ impl ObjectStore {
             timeouts: self.timeouts,
             gate: RequestGate::new(),
             retry_time: self.retry_time,
+            has_answered: Arc::clone(&self.has_answered),
+            retry_observer: self.retry_observer.clone(),
             sent: Arc::clone(&self.sent),
             stop: Arc::clone(&self.stop),
             is_ended: AtomicBool::new(false),
@@ -104,6 +95,7 @@ impl ObjectStore {
     /// The response, whatever it says, unless that is that the store is in passing trouble, or refuses such requests.
     pub(super) async fn send(&self, request: &ObjectRequest) -> Result<ObjectResponse, HttpError> {
         let (start, mut attempts) = (Instant::now(), 0);
+        let mut failing_since = None;
         let retry_time = match request.is_cleanup {
             true => self.retry_time.min(CLEANUP_TIME),
             false => self.retry_time,
@@ -112,7 +104,11 @@ impl ObjectStore {
             attempts += 1;
             let outcome = {
                 let _pass = self.gate.enter().await;
-                if request.permit.as_ref().is_some_and(|permit| !permit.0()) {
+                if request
+                    .permit
+                    .as_ref()
+                    .is_some_and(|permit| !permit.may_send())
+                {
                     return Err(HttpError::new(&request.url, HttpErrorKind::Canceled));
                 }
                 tokio::select! {
@@ -136,15 +132,29 @@ impl ObjectStore {
             }
             let wait = self.wait_after(&failure, attempts);
             let is_in_time = start.elapsed().saturating_add(wait) <= retry_time;
-            if self.is_stopped() || !is_worth_repeating(&failure) || !is_in_time {
+            let is_final = !is_in_time || !is_worth_repeating(&failure);
+            if self.is_stopped() || is_final || !self.is_waited_for(&failure, attempts) {
                 return Err(HttpError::new(&request.url, failure).after_attempts(attempts));
             }
             debug!(url = %redacted(&request.url), attempts, ?wait, reason = %failure, "retry");
+            let failing_for = failing_since.get_or_insert_with(Instant::now).elapsed();
+            if let Some(observer) = &self.retry_observer
+                && failing_for >= WORTH_A_REPORT
+            {
+                observer.observe(&HttpError::new(&request.url, failure), failing_for);
+            }
             tokio::select! {
                 () = tokio::time::sleep(wait) => {}
                 () = self.until_stopped() => {}
             }
         }
+    }
+
+    /// Whether the store is waited for after the `attempts`-th attempt of a request. One that has not answered yet may
+    /// never do so, if its address is wrong: it gets a few quick attempts.
+    fn is_waited_for(&self, failure: &HttpErrorKind, attempts: u32) -> bool {
+        let is_quick = !matches!(failure.outage(), Some(Outage::Silent(_)));
+        self.has_answered.load(Ordering::Relaxed) || is_quick && attempts <= QUICK_RETRIES
     }
 
     fn is_stopped(&self) -> bool {
@@ -250,6 +260,7 @@ impl ObjectStore {
             None => {}
         }
         let mut response = self.response(builder, &sent).await?;
+        self.has_answered.store(true, Ordering::Relaxed);
 
         trace!(status = response.status().as_u16(), "response");
         let status = response.status().as_u16();
@@ -374,6 +385,9 @@ fn is_worth_repeating(failure: &HttpErrorKind) -> bool {
     let is_passing = matches!(failure.status(), Some(400 | 409));
     is_passing || failure.is_worth_repeating() || matches!(failure, HttpErrorKind::Connect(_))
 }
+
+/// Retries that take less time need no message.
+const WORTH_A_REPORT: Duration = Duration::from_secs(2);
 
 /// How often one request is signed.
 const SIGNATURES_MAX: usize = 5;

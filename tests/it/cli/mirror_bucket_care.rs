@@ -205,6 +205,44 @@ fn a_collection_that_may_not_remove_names_the_right() {
     assert_eq!(names(&sandbox), before);
 }
 
+/// Nothing answers there, so the retries must not last: an hour would be longer than any run of the tests.
+#[test]
+fn an_object_store_that_never_answered_is_not_waited_for() {
+    let sandbox = Sandbox::new();
+    let file = list(&sandbox, 'a');
+    let copy = &["--list", &*file][..];
+    for (endpoint, words) in [
+        ("http://127.0.0.1:1", &["verify"][..]),
+        ("http://127.0.0.1:1", &["gc"]),
+        ("http://127.0.0.1:1", copy),
+        ("http://no-such-host.invalid", copy),
+    ] {
+        let to = format!("s3://bucket?endpoint={endpoint}&region=us-east-1");
+        let words = [&["mirror"], words, &["--to", &to, "--retry-time", "1h"]].concat();
+        let mut command = command(&sandbox, "http://127.0.0.1:1", &words);
+        command
+            .env("AWS_ACCESS_KEY_ID", KEY_ID)
+            .env("AWS_SECRET_ACCESS_KEY", SECRET_KEY);
+        let output = run(command).exits(4).says("check `endpoint`");
+        let is_copy = output.stderr.contains("copies only what is missing");
+        assert_eq!(is_copy, words.contains(&"--list"), "{}", output.stderr);
+    }
+}
+
+#[test]
+fn retries_of_an_object_store_that_has_answered_are_shown() {
+    let sandbox = Sandbox::new();
+    let refused = AtomicUsize::new(0);
+    let server = Server::start(move |_| match refused.fetch_add(1, Ordering::Relaxed) {
+        0..3 => Reply::new("503 Slow Down", "").header("Retry-After: 1"),
+        _ => Reply::not_found(),
+    });
+    let words = ["verify", "--retry-time", "60s"];
+    let output = care(&sandbox, "http://127.0.0.1:1", &words, &server);
+    output.says(" is too busy, retrying (");
+    assert_eq!(server.requests().len(), 4);
+}
+
 #[test]
 fn a_list_without_end_is_refused() {
     let sandbox = Sandbox::new();

@@ -6,12 +6,15 @@ use crate::cli::advice::Advice;
 use crate::cli::item_hint::{DISSENT_HINT, name_hint};
 use crate::cli::mirror_place::MirrorPlace;
 use crate::cli::shell_command::{add, quoted};
-use crate::http::{BucketError, HttpError, HttpErrorKind};
+use crate::http::{BucketError, HttpError, HttpErrorKind, Outage};
 use crate::substitute::download::errors::CopyError;
 use crate::substitute::install::FailureClass;
 use crate::substitute::mirror::{MirrorFailure, TargetError};
 use crate::substitute::outcome::LookupOutcome;
 use crate::trust::verdict::Refusal;
+
+/// What hints to run a copy again add.
+pub(super) const COPIES_THE_REST: &str = ", which copies only what is missing";
 
 /// What the user can do about `failure` of a copy to the mirror `to`.
 pub(super) fn hint(failure: &MirrorFailure, to: &MirrorPlace, advice: &Advice) -> Option<String> {
@@ -45,7 +48,7 @@ pub(super) fn hint(failure: &MirrorFailure, to: &MirrorPlace, advice: &Advice) -
                 .to_owned()
         }
         MirrorFailure::Target(TargetError::LeaseLost(_)) => {
-            "run it again, which copies only what is missing".to_owned()
+            format!("run it again{COPIES_THE_REST}")
         }
         MirrorFailure::Target(
             TargetError::File { source, .. } | TargetError::Directory { source, .. },
@@ -88,7 +91,7 @@ fn unauthorized(answer: &LookupOutcome) -> Option<&str> {
 fn by_class(class: FailureClass, advice: &Advice) -> String {
     match class {
         FailureClass::Transient => format!(
-            "run it again, which copies only what is missing; `{}` shows which servers respond",
+            "run it again{COPIES_THE_REST}; `{}` shows which servers respond",
             advice.servers()
         ),
         FailureClass::Refused => {
@@ -106,7 +109,7 @@ fn file_hint(error: &io::Error, to: &MirrorPlace) -> Option<String> {
             "run it as the owner of the mirror (`ls -ld {name}`), or give another directory with --to"
         )),
         ErrorKind::StorageFull | ErrorKind::QuotaExceeded => Some(format!(
-            "free some space (`df {name}`) and run it again, which copies only what is missing"
+            "free some space (`df {name}`) and run it again{COPIES_THE_REST}"
         )),
         ErrorKind::NotADirectory => Some("give a directory with --to".to_owned()),
         // A link, or something else that is no file.
@@ -146,13 +149,14 @@ fn spool_hint(error: &io::Error, path: Option<&str>) -> String {
 /// What the user can do about a request for the bucket `to` that failed.
 fn bucket_hint(error: &HttpError, to: &MirrorPlace) -> Option<String> {
     let HttpErrorKind::Bucket(bucket_error) = error.kind() else {
-        return match error.status() {
-            Some(429 | 503) => Some(
-                "the object store is overloaded: run it again later, which copies only what is missing"
-                    .to_owned(),
-            ),
-            _ => Some("run it again, which copies only what is missing".to_owned()),
+        let text = match (error.status(), error.outage()) {
+            (Some(429 | 503), _) => "the object store is overloaded: run it again later",
+            (_, Some(Outage::Unreachable | Outage::Silent(_))) => {
+                "check `endpoint` and `region` in the URL of the bucket; if they are right, run it again later"
+            }
+            _ => "run it again",
         };
+        return Some(format!("{text}{COPIES_THE_REST}"));
     };
     let text = match &**bucket_error {
         BucketError::NoBucket(name) => format!(

@@ -12,7 +12,7 @@ use crate::format::error_text::chain;
 use crate::substitute::install::FailureClass;
 use crate::substitute::mirror::{MirrorFailure, MirrorReport, MirrorStatus, MirroredItem};
 
-use super::hint::hint;
+use super::hint::{COPIES_THE_REST, hint};
 
 #[derive(Serialize)]
 struct MirrorJson {
@@ -71,7 +71,9 @@ pub(super) fn print(
         context.output.json(&MirrorJson { items, summary })?;
     } else {
         print_lines(context, args, report)?;
-        context.output.summary(&summary.text(args.dry_run), &summary);
+        context
+            .output
+            .summary(&summary.text(args.dry_run), &summary);
     }
     Ok(exit(report))
 }
@@ -96,8 +98,11 @@ pub(super) fn print_failure(
         context.output.note(&text);
         return Exit::Interrupted;
     }
-    print_failure_to(context, "copy to", &args.to, failure)
+    print_failure_to(context, COPY, &args.to, failure)
 }
+
+/// What fails if a copy does.
+const COPY: &str = "copy to";
 
 /// Prints why what was to be done, such as `verify`, failed for the mirror `to`.
 pub(super) fn print_failure_to(
@@ -111,7 +116,12 @@ pub(super) fn print_failure_to(
         return Exit::Interrupted;
     }
 
-    let hint = hint(failure, to, &context.settings.advice());
+    let advice = context.settings.advice();
+    let hint = match action == COPY {
+        true => hint(failure, to, &advice),
+        // Nothing is copied.
+        false => hint(failure, to, &advice).map(|hint| hint.replace(COPIES_THE_REST, "")),
+    };
     let what = format!("cannot {action} {to}");
     context.output.item_error(&what, failure, hint.as_deref());
     failure.class().into()

@@ -12,7 +12,7 @@ use crate::format::server_url::ServerUrl;
 use crate::substitute::mirror::{
     MirrorFailure, MirrorTarget, TargetError, UploadSpool, is_mirror, other_store,
 };
-use crate::substitute::network::Network;
+use crate::substitute::network::{Network, retry_observer};
 
 /// What is done with a mirror.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -113,7 +113,8 @@ pub(super) fn open_network_bucket(
     // As long as the servers are waited for.
     let limits = context.settings.retry_limits.iter();
     let retry_time = limits.map(|limits| limits.time).max().unwrap_or_default();
-    let bucket = client.bucket(server, retry_time, context.cancel.flag());
+    let observer = retry_observer(Arc::clone(&context.progress), server.host_and_port());
+    let bucket = client.bucket(server, retry_time, Some(observer), context.cancel.flag());
     let bucket = bucket.map_err(|error| TargetError::of_bucket("open", "objects")(error))?;
     Ok(MirrorTarget::open_bucket(client, bucket, spool)?)
 }
