@@ -32,7 +32,7 @@ pub(in crate::http) struct LibraryRequest {
     /// More than the minimum rate of the options.
     pub(super) rate_demand: Option<RateDemand>,
     /// Another retry policy than that of the options.
-    pub(super) retry_policy: Option<RetryPolicy>,
+    pub(in crate::http) retry_policy: Option<RetryPolicy>,
 }
 
 impl LibraryRequest {

@@ -5,7 +5,6 @@
 //! in flight are only counted here; their holder returns or finishes them.
 
 use std::collections::{BTreeMap, VecDeque};
-use std::time::Duration;
 
 use tokio::time::Instant;
 
@@ -22,6 +21,8 @@ use crate::http::options::{Options, Protocol, ServerSpec};
 pub(super) struct RequestQueue {
     pub(super) health: ConnectionHealth,
     pub(super) outage: ServerOutage,
+    /// Whether a request that the server refuses is not sent again. The server is still paused for the others.
+    pub(super) fails_at_once: bool,
     /// Connections that may send at the same time.
     pub(super) connections_max: usize,
     /// Connections that may not send yet.
@@ -67,17 +68,14 @@ impl RequestQueue {
         // In a bucket, it shows whether the credentials are right.
         let is_bucket = spec.url.bucket().is_some();
         let known = spec.cache_info.as_ref().filter(|_| !is_bucket);
-        let mut retry_policy = options.retry_policy.clone();
-        if spec.fails_at_once {
-            retry_policy.total = Duration::ZERO;
-        }
         Self {
             health: ConnectionHealth::new(
-                retry_policy,
+                options.retry_policy.clone(),
                 spec.pipelining,
                 spec.requests_per_connection,
             ),
             outage: ServerOutage::new(spec.retry_limits),
+            fails_at_once: spec.fails_at_once,
             connections_max: known.map_or(1, |info| welcome_connections(info, options)),
             connecting: 0,
             active: 0,

@@ -18,6 +18,7 @@ use crate::http::download::client::{LibraryRequest, REDIRECTS_MAX, allowed_targe
 use crate::http::error::HttpErrorKind;
 use crate::http::net::library_client::body_failure;
 use crate::http::net::timeout::timeout;
+use crate::http::retry::RetryPolicy;
 
 /// The server that a redirect from `from` to `location` leads to, if the answer is at the same
 /// place there as on any other server.
@@ -50,7 +51,9 @@ async fn fetch(request: &InFlightRequest, location: &str) -> Result<LookupRespon
     let target = target(&from, location)?;
     debug!(from = %redacted(&from), to = %target.origin().ascii_serialization(), "redirect");
 
-    let library = LibraryRequest::new(Method::GET, target.clone(), server.timeouts);
+    let mut library = LibraryRequest::new(Method::GET, target.clone(), server.timeouts);
+    let fails_at_once = server.queue().fails_at_once;
+    library.retry_policy = fails_at_once.then(RetryPolicy::once);
     server.count_sent(request.target());
     let response = library.send(&server.setup, &server.options).await;
     let mut response = response.map_err(|error| error.kind().clone().after_redirect(&target))?;

@@ -201,7 +201,10 @@ impl HttpServer {
 
         let policy = queue.health.policy();
         let (weight, age) = (request.failure_weight, request.age(now));
-        let decision = policy.next(&kind, weight, age, fastrand::f64());
+        let decision = match queue.fails_at_once {
+            true => RetryDecision::Stop,
+            false => policy.next(&kind, weight, age, fastrand::f64()),
+        };
         match decision {
             RetryDecision::Stop => {
                 drop(queue);

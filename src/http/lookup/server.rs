@@ -105,7 +105,7 @@ impl HttpServer {
             cache_info: Some(cache_info),
             timeouts: Some(self.timeouts),
             retry_limits: queue.outage.limits(),
-            fails_at_once: queue.health.policy().total.is_zero(),
+            fails_at_once: queue.fails_at_once,
             ..ServerSpec::new(url)
         };
         drop(queue);

@@ -84,6 +84,47 @@ fn an_item_that_is_always_refused_fails_alone() {
     assert!(results.down.is_empty());
 }
 
+/// A refusal is final for the request alone, whether the server refuses it for one item or now and then.
+#[test]
+fn a_request_that_fails_at_once_leaves_the_others_their_answers() {
+    for status_line in ["503 Busy", "429 Slow", "500 Oops"] {
+        let server = TestServer::answering(move |path| match path.ends_with("3.narinfo") {
+            true => response(status_line, "", ""),
+            false => correct(path),
+        });
+        let results = look_up(quick(), failing_at_once(&server), &items(60));
+        for n in 0..60 {
+            match n % 10 {
+                3 => assert!(status(&results, n).is_some(), "{status_line}"),
+                _ => results.assert_found(item(n)),
+            }
+        }
+        assert!(results.down.is_empty(), "{status_line}");
+        // The items, and the `nix-cache-info`.
+        assert_eq!(server.requests().len(), 61, "{status_line}");
+    }
+}
+
+#[test]
+fn a_redirected_request_that_fails_at_once_is_sent_once() {
+    let elsewhere = TestServer::answering(|_| response("503 Busy", "", ""));
+    let url = elsewhere.url();
+    let server = TestServer::answering(move |path| match path {
+        "/nix-cache-info" => correct(path),
+        _ => response("302 There", &format!("Location: {url}/x\r\n"), ""),
+    });
+    let results = look_up(quick(), failing_at_once(&server), &items(1));
+    assert_eq!(results.error(item(0)).status(), Some(503));
+    assert_eq!(elsewhere.requests(), ["/x"]);
+}
+
+fn failing_at_once(server: &TestServer) -> ServerSpec {
+    ServerSpec {
+        fails_at_once: true,
+        ..server.spec()
+    }
+}
+
 #[test]
 fn a_long_pause_is_reported() {
     let is_first = AtomicUsize::new(1);
