@@ -68,6 +68,8 @@ pub(crate) struct Options {
     pub(crate) user_agent: String,
     /// The largest narinfo, or `nix-cache-info`, that is accepted.
     pub(crate) narinfo_limit_bytes: u64,
+    /// How long lookups are not redirected to a server that is down: they fail at once.
+    pub(crate) target_skip_time: Duration,
     /// When failed requests are repeated.
     pub(crate) retry_policy: RetryPolicy,
     /// What is sent to servers to prove who the user is.
@@ -92,6 +94,7 @@ impl Default for Options {
             proxies: Proxies::default(),
             user_agent: concat!("subst/", env!("CARGO_PKG_VERSION")).to_owned(),
             narinfo_limit_bytes: 1 << 20,
+            target_skip_time: Duration::from_secs(60),
             retry_policy: RetryPolicy::default(),
             credentials: Credentials::default(),
             certificate_paths: Vec::new(),

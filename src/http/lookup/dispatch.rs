@@ -143,15 +143,25 @@ impl<'a> RedirectedRequests<'a> {
     }
 
     /// The server that `location` leads to, unless the redirects lead to ever more of them.
-    fn target_for(&self, request: &PendingRequest, location: &str) -> Option<ServerUrl> {
+    fn target_for(&mut self, request: &PendingRequest, location: &str) -> Option<ServerUrl> {
         // The `nix-cache-info` of this server says nothing about another one.
         if request.target == RequestTarget::CacheInfo {
             return None;
         }
         let from = request.target.url(&self.server.url);
         let url = redirect::other_server(&from, location)?;
+        self.remove_down_targets();
         let is_known = self.targets.contains_key(&url);
         (is_known || self.server.may_add_target()).then_some(url)
+    }
+
+    /// Removes the targets that went down a while ago: the next redirect may find them up again.
+    fn remove_down_targets(&mut self) {
+        let skip_time = self.server.options.target_skip_time;
+        let before = self.targets.len();
+        self.targets
+            .retain(|_, target| !target.queue().was_stopped_for(skip_time));
+        self.server.remove_targets(before - self.targets.len());
     }
 
     fn target(&mut self, url: ServerUrl) -> &Arc<HttpServer> {
@@ -165,7 +175,7 @@ impl<'a> RedirectedRequests<'a> {
     }
 
     /// Completes when a followed redirect does. A target's task ends only when the target is down,
-    /// and the target goes on failing its requests.
+    /// and the target goes on failing its requests until it is removed.
     async fn progress(&mut self) {
         loop {
             tokio::select! {
@@ -188,6 +198,7 @@ impl<'a> RedirectedRequests<'a> {
         for target in self.targets.values() {
             target.fail_remaining();
         }
+        self.server.remove_targets(self.targets.len());
     }
 }
 

@@ -5,6 +5,7 @@
 //! in flight are only counted here; their holder returns or finishes them.
 
 use std::collections::{BTreeMap, VecDeque};
+use std::time::Duration;
 
 use tokio::time::Instant;
 
@@ -51,7 +52,8 @@ pub(super) struct RequestQueue {
     /// How often an overloaded server was paused.
     pauses: u64,
     needs_cache_info: bool,
-    stopped: Option<QueueStopReason>,
+    /// Why and since when nothing is sent any more.
+    stopped: Option<(QueueStopReason, Instant)>,
 }
 
 /// Why nothing is sent any more.
@@ -181,14 +183,20 @@ impl RequestQueue {
     }
 
     pub(super) fn stopped(&self) -> Option<&QueueStopReason> {
-        self.stopped.as_ref()
+        self.stopped.as_ref().map(|(reason, _)| reason)
+    }
+
+    /// Whether it was stopped this long ago.
+    pub(super) fn was_stopped_for(&self, time: Duration) -> bool {
+        let stopped = self.stopped.as_ref();
+        stopped.is_some_and(|(_, since)| since.elapsed() >= time)
     }
 
     /// Stops everything; the first reason counts, unless the caller is gone. Whether this is the first.
     pub(super) fn stop(&mut self, reason: QueueStopReason) -> bool {
         let is_first = self.stopped.is_none();
         if is_first || matches!(reason, QueueStopReason::CallerGone) {
-            self.stopped = Some(reason);
+            self.stopped = Some((reason, Instant::now()));
         }
         is_first
     }
@@ -197,7 +205,7 @@ impl RequestQueue {
     /// not forgotten: it is given up when the first connection fails.
     pub(super) fn reopen(&mut self) {
         self.stopped
-            .take_if(|it| matches!(it, QueueStopReason::Down(_)));
+            .take_if(|(reason, _)| matches!(reason, QueueStopReason::Down(_)));
         self.needs_cache_info = true;
     }
 

@@ -87,10 +87,14 @@ impl HttpServer {
     /// Whether redirects may lead to one more server, which is counted then.
     pub(super) fn may_add_target(&self) -> bool {
         let relaxed = Ordering::Relaxed;
-        let taken = self
-            .targets_left
-            .fetch_update(relaxed, relaxed, |left| left.checked_sub(1));
-        taken.is_ok()
+        self.targets_left
+            .fetch_update(relaxed, relaxed, |left| left.checked_sub(1))
+            .is_ok()
+    }
+
+    /// Notes that redirects lead to `count` of these servers no more.
+    pub(super) fn remove_targets(&self, count: usize) {
+        self.targets_left.fetch_add(count, Ordering::Relaxed);
     }
 
     /// The server at `url` that this one redirects to. It answers in this one's name; its

@@ -770,6 +770,53 @@ fn a_redirect_to_a_dead_server_fails_the_items_only() {
     assert!(results.down.is_empty());
 }
 
+/// More servers than may answer in one's name at the same time: each of them is down at first.
+#[test]
+fn redirect_targets_that_were_down_are_used_when_they_are_up() {
+    let is_up = Arc::new(AtomicBool::new(false));
+    let is_library = Arc::new(AtomicBool::new(false));
+    let targets: [TestServer; 16] = std::array::from_fn(|_| {
+        let (is_up, is_library) = (Arc::clone(&is_up), Arc::clone(&is_library));
+        TestServer::start(move |mut peer| {
+            while let Some(path) = peer.request() {
+                // The HTTP library has small letters here.
+                is_library.fetch_or(!peer.head.contains("Host: "), Ordering::Relaxed);
+                if !is_up.load(Ordering::Relaxed) || !peer.send(&correct(&path)) {
+                    break;
+                }
+            }
+        })
+    });
+    let urls = targets.each_ref().map(TestServer::url);
+    let server = TestServer::answering(move |path| {
+        let name = path.trim_start_matches('/').trim_end_matches(".narinfo");
+        let Ok(number) = name.parse::<usize>() else {
+            return correct(path);
+        };
+        let there = &urls[number % urls.len()];
+        response("307 There", &format!("Location: {there}{path}\r\n"), "")
+    });
+    let options = Options {
+        target_skip_time: Duration::ZERO,
+        ..quick()
+    };
+    let (lookups, mut events) = Client::new(options)
+        .unwrap()
+        .lookups(vec![server.spec()].into())
+        .unwrap();
+    let mut results = LookupResults::default();
+    for n in 0..24 {
+        is_up.store(n >= 16, Ordering::Relaxed);
+        lookups.request(ServerIndex::FIRST, item(n));
+        collect(&mut events, &mut results, n + 1);
+        match n {
+            0..16 => assert!(results.error(item(n)).status().is_none()),
+            _ => results.assert_found(item(n)),
+        }
+    }
+    assert!(!is_library.load(Ordering::Relaxed), "followed one by one");
+}
+
 #[test]
 fn an_idle_connection_may_be_closed() {
     let server = TestServer::start(|mut peer| {
