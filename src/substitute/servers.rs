@@ -27,7 +27,7 @@ struct ServerRecord {
     has_answered: bool,
     /// It was unreachable or silent: others are preferred for the rest of the run.
     is_unreliable: bool,
-    /// How it was unreachable or silent, if it has not delivered since.
+    /// How it was unreachable or silent, if it has not recovered since.
     last_outage: Option<Outage>,
     /// Parts of files that it did not give, one after the other.
     range_refusals: u32,
@@ -83,13 +83,21 @@ impl ServerHealth {
         self.targets().contains(target)
     }
 
-    /// A download from `server` has advanced.
+    /// A download from `server` has advanced. One that was silent may still send too little.
     pub(crate) fn delivered(&self, server: ServerIndex) {
         let mut servers = self.lock();
         let record = servers.entry(server).or_default();
         record.has_answered = true;
         (record.failing, record.given_up) = (None, None);
-        record.last_outage = None;
+        record
+            .last_outage
+            .take_if(|outage| !matches!(outage, Outage::Silent(_)));
+    }
+
+    /// A download from `server` has advanced by more than a server sends that is nearly silent.
+    pub(crate) fn recovered(&self, server: ServerIndex) {
+        self.delivered(server);
+        self.lock().entry(server).or_default().last_outage = None;
     }
 
     /// A download from `server` has failed.
@@ -137,7 +145,7 @@ impl ServerHealth {
             .is_some_and(|record| record.is_unreliable)
     }
 
-    /// The servers that were unreachable or silent and have not delivered since, and how.
+    /// The servers that were unreachable or silent and have not recovered since, and how.
     #[must_use]
     pub(crate) fn down(&self) -> Vec<(ServerIndex, Outage)> {
         let servers = self.lock();
@@ -276,13 +284,19 @@ mod tests {
         assert_eq!(health.down(), [(SECOND, silent)]);
 
         health.delivered(SECOND);
-        assert_eq!(health.down(), []);
+        assert_eq!(health.down(), [(SECOND, silent)], "it may trickle");
         assert_eq!(health.failing_for(SECOND), Duration::ZERO);
         assert!(
             health.is_unreliable(SECOND)
                 && health.has_answered(SECOND)
                 && !health.is_unreliable(FIRST)
         );
+        health.recovered(SECOND);
+        assert_eq!(health.down(), []);
+
+        health.failed(SECOND, Outage::Unreachable);
+        health.delivered(SECOND);
+        assert_eq!(health.down(), [], "it was reached");
     }
 
     #[test]

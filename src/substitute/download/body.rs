@@ -300,7 +300,7 @@ impl ResumableBody {
 
     /// The file has arrived; there is no more.
     fn ended(&mut self) -> bool {
-        self.retries.progressed(self.server);
+        self.retries.ended(self.server);
         let is_length_known = self.content_length.or(self.size).is_some();
         if !is_length_known && self.file_size != Some(self.received) {
             // The decoder may miss something.

@@ -118,9 +118,15 @@ impl ItemRetries {
         self.state().is_search_done
     }
 
-    /// More of a download from `server` has arrived.
+    /// Much of a download from `server` has arrived.
     pub(crate) fn progressed(&self, server: ServerIndex) {
-        self.context.network.health().delivered(server);
+        self.health().recovered(server);
+        self.ended(server);
+    }
+
+    /// The last bytes of a download from `server` have arrived, which may be few.
+    pub(crate) fn ended(&self, server: ServerIndex) {
+        self.health().delivered(server);
         let mut state = self.state();
         (state.failing_since, state.waits) = (None, 0);
         state.has_progressed = true;

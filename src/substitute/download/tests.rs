@@ -20,7 +20,7 @@ use super::segments::SegmentConnections;
 use crate::format::compression::Compression;
 use crate::format::server_list::ServerIndex;
 use crate::format::server_url::ServerUrl;
-use crate::http::{Client, Options, RetryLimits};
+use crate::http::{Client, Options, Outage, RetryLimits};
 use crate::substitute::cancel::Cancel;
 use crate::substitute::download::retries::{ItemRetries, RetryContext};
 use crate::substitute::network::{Network, NetworkReach};
@@ -251,6 +251,17 @@ fn read_all(
     stall: Duration,
     retry_time: Duration,
 ) -> std::io::Result<Vec<u8>> {
+    let retries = retries(&url, retry_time);
+    read_retrying(url, size, file_size, stall, retries)
+}
+
+fn read_retrying(
+    url: Url,
+    size: Option<u64>,
+    file_size: Option<u64>,
+    stall: Duration,
+    retries: Arc<ItemRetries>,
+) -> std::io::Result<Vec<u8>> {
     let options = Options {
         stall_timeout: stall,
         ..Options::default()
@@ -259,7 +270,7 @@ fn read_all(
     let wanted = BodyRequest {
         server: ServerIndex::FIRST,
         compression: Compression::None,
-        retries: retries(&url, retry_time),
+        retries,
         url,
         size,
         file_size,
@@ -328,6 +339,31 @@ fn try_server(
     }
     .start();
     (read(url, None, stall), server)
+}
+
+/// It may have been on its way when the server fell silent, or have come as slowly as all.
+#[test]
+fn a_small_file_is_no_proof_that_a_silent_server_has_recovered() {
+    for (outage, small, large) in [
+        (Outage::Silent(Duration::from_secs(3)), 1, 0),
+        (Outage::Unreachable, 0, 0),
+    ] {
+        for (length, down) in [(1000, small), (100_000, large)] {
+            let text = format!(
+                "{ONE}Content-Length: {length}\r\n\r\n{}",
+                "a".repeat(length)
+            );
+            let (url, _) = answering(move |_, _| text.clone());
+            let retries = retries(&url, RETRY_TIME);
+            let health = Arc::clone(retries.health());
+            health.failed(ServerIndex::FIRST, outage);
+            let read = in_time(move || read_retrying(url, None, None, PATIENT, retries));
+            assert_eq!(read.unwrap().len(), length);
+            assert_eq!(health.down().len(), down, "{outage:?}, {length}");
+            // It is retried for as long as ever.
+            assert_eq!(health.failing_for(ServerIndex::FIRST), Duration::ZERO);
+        }
+    }
 }
 
 /// A server that closes each connection after one answer, which `answer` makes of the number of the
