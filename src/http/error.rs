@@ -19,8 +19,7 @@ use crate::format::error_text::ErrorChain;
 use crate::format::server_url::redacted;
 
 pub(crate) use bucket::BucketError;
-use kind::is_passing;
-pub(in crate::http) use kind::{Cause, shown};
+pub(in crate::http) use kind::{Cause, is_passing, shown};
 pub(crate) use kind::{HttpErrorClass, HttpErrorKind, Outage, is_shortage};
 
 /// A request that failed.

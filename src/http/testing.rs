@@ -10,8 +10,8 @@ use std::time::Duration;
 
 use super::{
     AccessKey, AccessKeySource, AccessKeys, Bucket, BucketSigner, Client, HttpError, LookupEvent,
-    LookupEvents, NarInfoAnswer, Options, RetryPolicy, ServerCredentials, ServerProperty,
-    ServerSpec,
+    LookupEvents, NarInfoAnswer, Options, RetryObserver, RetryPolicy, ServerCredentials,
+    ServerProperty, ServerSpec,
 };
 use crate::format::secret::Secret;
 use crate::format::server_list::ServerIndex;
@@ -227,6 +227,16 @@ pub(super) fn quick() -> Options {
 
 /// The bucket `b` of the object store at `url`.
 pub(crate) fn bucket(url: &str) -> Bucket {
+    bucket_with(url, quick(), Duration::from_secs(60), None)
+}
+
+/// The same with these options, retry time and observer of retries.
+pub(super) fn bucket_with(
+    url: &str,
+    mut options: Options,
+    retry_time: Duration,
+    retry_observer: Option<RetryObserver>,
+) -> Bucket {
     let server = ServerUrl::parse(&format!("s3://b?endpoint={url}")).unwrap();
     let keys = AccessKeys::new(AccessKeySource::Fixed(AccessKey {
         id: "ID".into(),
@@ -239,13 +249,12 @@ pub(crate) fn bucket(url: &str) -> Bucket {
     let signer = BucketSigner::new(server.clone(), location, Arc::new(keys), clock);
     let mut credentials = ServerCredentials::new(server.clone());
     credentials.set_signer(signer);
-    let mut options = quick();
     options.credentials.add(credentials);
 
     let client = Client::new(options).unwrap();
     let stop = Arc::new(AtomicBool::new(false));
     client
-        .bucket(&server, Duration::from_secs(60), None, stop)
+        .bucket(&server, retry_time, retry_observer, stop)
         .unwrap()
 }
 

@@ -339,7 +339,7 @@ pub(in crate::http) fn shown(url: &Url) -> String {
 const QUOTED_MAX_BYTES: usize = 256;
 
 /// Statuses that a server in passing trouble gives. 501, 505 and 511 will not pass.
-pub(super) fn is_passing(status: u16) -> bool {
+pub(in crate::http) fn is_passing(status: u16) -> bool {
     matches!(status, 408 | 425 | 429 | 500 | 502 | 503 | 504 | 520..=530)
 }
 

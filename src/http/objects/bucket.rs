@@ -20,7 +20,8 @@ use url::Url;
 use super::callbacks::{RetryObserver, SendPermit};
 use super::gate::RequestGate;
 use super::listing::{ListedObject, parse_page};
-use super::request::{ObjectRequest, ObjectResponse, ObjectStore};
+use super::request::{ObjectRequest, ObjectStore};
+use super::response::ObjectResponse;
 use super::upload_body::UploadBody;
 use crate::format::s3_location::encoded_parameter;
 use crate::format::server_url::ServerUrl;
@@ -367,6 +368,7 @@ impl Bucket {
             body: UploadBody::empty(),
             right,
             is_cleanup: false,
+            is_completion: false,
             permit: None,
             response_bytes_max,
         }
@@ -374,15 +376,11 @@ impl Bucket {
 }
 
 fn not_a_list(url: &Url, response: &ObjectResponse) -> HttpError {
-    let expected = "a list of objects";
-    let content_type = response.field("content-type").map(Into::into);
-    HttpError::new(
-        url,
-        HttpErrorKind::Unexpected {
-            expected,
-            content_type,
-        },
-    )
+    let kind = HttpErrorKind::Unexpected {
+        expected: "a list of objects",
+        content_type: response.field("content-type").map(Into::into),
+    };
+    HttpError::new(url, kind)
 }
 
 /// Requests that are made at the same time; the gate lets fewer through if the store is overloaded.

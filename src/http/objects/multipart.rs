@@ -145,19 +145,11 @@ impl Bucket {
         let url = self.upload_url(key, &query);
         let mut request = self.request(Method::POST, url, "s3:PutObject", RESPONSE_BYTES_MAX);
         request.body = UploadBody::of_bytes(xml.into());
-        let mut attempts = 0;
-        loop {
-            attempts += 1;
-            let response = self.send(&request)?;
-            let text = response.text();
-            if response.status == 200 && text.contains("<CompleteMultipartUploadResult") {
-                return Ok(element(&text, "ETag"));
-            }
-            // The status is sent before it is known what becomes of the request: an error may follow.
-            let is_passing = response.status == 200 && attempts < COMPLETIONS_MAX;
-            if !is_passing {
-                return Err(response.into_failure(&request.url));
-            }
+        request.is_completion = true;
+        let response = self.send(&request)?;
+        match response.status {
+            200 => Ok(element(&response.text(), "ETag")),
+            _ => Err(response.into_failure(&request.url)),
         }
     }
 
@@ -208,6 +200,3 @@ const UPLOAD_ID_BYTES_MAX: usize = 1024;
 
 /// The most bytes of a page of a list of 1000 parts.
 const PARTS_BYTES_MAX: usize = 1 << 20;
-
-/// How often an upload is completed if errors follow the status.
-const COMPLETIONS_MAX: u32 = 3;

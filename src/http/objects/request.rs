@@ -1,11 +1,9 @@
 //! One request to an object store: signed, corrected, and repeated while the store is in passing trouble.
 
-use std::borrow::Cow;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
-use bytes::Bytes;
 use reqwest::Method;
 use reqwest::header::{ACCEPT_ENCODING, CONTENT_LENGTH, CONTENT_TYPE, HeaderMap};
 use tokio::time::Instant;
@@ -14,6 +12,7 @@ use url::Url;
 
 use super::callbacks::{RetryObserver, SendPermit};
 use super::gate::RequestGate;
+use super::response::ObjectResponse;
 use super::upload_body::{SentBytes, UploadBody};
 use crate::format::server_url::redacted;
 use crate::http::error::{BucketError, HttpError, HttpErrorKind, Outage, shown};
@@ -22,11 +21,9 @@ use crate::http::net::runtime::HttpRuntime;
 use crate::http::net::timeout::timeout;
 use crate::http::options::Timeouts;
 use crate::http::patience::QUICK_RETRIES;
-use crate::http::retry::parse_retry_after;
 use crate::http::s3::services;
 use crate::http::s3::signer::{BucketSigner, BucketVerdict, SignedBody};
-use crate::http::s3::verdict::{BucketResponse, ERROR_BODY_MAX_BYTES};
-use crate::http::s3::xml::element;
+use crate::http::s3::verdict::ERROR_BODY_MAX_BYTES;
 
 /// A request to an object store.
 #[derive(Debug, Clone)]
@@ -40,18 +37,12 @@ pub(super) struct ObjectRequest {
     pub(super) right: &'static str,
     /// Whether it tidies up: it is sent once even if all others have ended, and given up after [`CLEANUP_TIME`].
     pub(super) is_cleanup: bool,
+    /// Whether it completes an upload: an error may follow the status.
+    pub(super) is_completion: bool,
     /// Without it, it is sent whenever it is its turn.
     pub(super) permit: Option<SendPermit>,
     /// The most bytes of a response that are of use.
     pub(super) response_bytes_max: usize,
-}
-
-/// The response of an object store, all of it.
-#[derive(Debug)]
-pub(super) struct ObjectResponse {
-    pub(super) status: u16,
-    pub(super) fields: HeaderMap,
-    pub(super) body: Bytes,
 }
 
 /// What the requests to one object store share.
@@ -95,7 +86,8 @@ impl ObjectStore {
     /// The response, whatever it says, unless that is that the store is in passing trouble, or refuses such requests.
     pub(super) async fn send(&self, request: &ObjectRequest) -> Result<ObjectResponse, HttpError> {
         let (start, mut attempts) = (Instant::now(), 0);
-        let mut failing_since = None;
+        // However long the request has waited for its turn, and been sent, before it failed.
+        let mut failing_since = request.is_cleanup.then_some(start);
         let retry_time = match request.is_cleanup {
             true => self.retry_time.min(CLEANUP_TIME),
             false => self.retry_time,
@@ -119,7 +111,8 @@ impl ObjectStore {
                     }
                 }
             };
-            let failure = match outcome.and_then(ObjectResponse::unless_failed) {
+            let checked = outcome.and_then(|it| it.unless_failed(request.is_completion));
+            let failure = match checked {
                 Ok(response) => {
                     self.gate.note_success();
                     return Ok(response);
@@ -131,13 +124,13 @@ impl ObjectStore {
                 self.gate.note_overload();
             }
             let wait = self.wait_after(&failure, attempts);
-            let is_in_time = start.elapsed().saturating_add(wait) <= retry_time;
+            let failing_for = failing_since.get_or_insert_with(Instant::now).elapsed();
+            let is_in_time = failing_for.saturating_add(wait) < retry_time;
             let is_final = !is_in_time || !is_worth_repeating(&failure);
             if self.is_stopped() || is_final || !self.is_waited_for(&failure, attempts) {
                 return Err(HttpError::new(&request.url, failure).after_attempts(attempts));
             }
             debug!(url = %redacted(&request.url), attempts, ?wait, reason = %failure, "retry");
-            let failing_for = failing_since.get_or_insert_with(Instant::now).elapsed();
             if let Some(observer) = &self.retry_observer
                 && failing_for >= WORTH_A_REPORT
             {
@@ -153,8 +146,9 @@ impl ObjectStore {
     /// Whether the store is waited for after the `attempts`-th attempt of a request. One that has not answered yet may
     /// never do so, if its address is wrong: it gets a few quick attempts.
     fn is_waited_for(&self, failure: &HttpErrorKind, attempts: u32) -> bool {
-        let is_quick = !matches!(failure.outage(), Some(Outage::Silent(_)));
-        self.has_answered.load(Ordering::Relaxed) || is_quick && attempts <= QUICK_RETRIES
+        let is_slow = matches!(failure.outage(), Some(Outage::Silent(_)))
+            || matches!(failure, HttpErrorKind::Resolve { .. });
+        self.has_answered.load(Ordering::Relaxed) || !is_slow && attempts <= QUICK_RETRIES
     }
 
     fn is_stopped(&self) -> bool {
@@ -321,69 +315,21 @@ impl ObjectStore {
     }
 }
 
-impl ObjectResponse {
-    fn parts(&self) -> BucketResponse<'_> {
-        BucketResponse {
-            status: self.status,
-            date: self.field("date"),
-            region: self.field("x-amz-bucket-region"),
-            body: if self.status < 300 { b"" } else { &self.body },
-        }
-    }
-
-    /// The value of a header field, if it is text.
-    pub(super) fn field(&self, name: &str) -> Option<&str> {
-        self.fields.get(name)?.to_str().ok()
-    }
-
-    /// The response, or the failure that it is, which may pass.
-    fn unless_failed(self) -> Result<Self, HttpErrorKind> {
-        let status = self.status;
-        let is_late_upload = status == 400 && self.code().as_deref() == Some("RequestTimeout");
-        // A conflict is one with another request for the same object at the same time.
-        if matches!(status, 408 | 409 | 429 | 500 | 502..=504) || is_late_upload {
-            let date = self.field("date");
-            let retry_after = self.field("retry-after");
-            return Err(HttpErrorKind::Status {
-                status,
-                retry_after: retry_after.and_then(|value| parse_retry_after(value, date)),
-            });
-        }
-        Ok(self)
-    }
-
-    /// The body, which is a document.
-    pub(super) fn text(&self) -> Cow<'_, str> {
-        String::from_utf8_lossy(&self.body)
-    }
-
-    /// The code of an error.
-    pub(super) fn code(&self) -> Option<String> {
-        element(&self.text(), "Code")
-    }
-
-    /// The failure that a response is which the request has no use for.
-    pub(super) fn into_failure(self, url: &Url) -> HttpError {
-        let status = self.status;
-        let kind = match self.code() {
-            Some(code) => HttpErrorKind::Bucket(Box::new(BucketError::refused(status, &code))),
-            None => HttpErrorKind::Status {
-                status,
-                retry_after: None,
-            },
-        };
-        HttpError::new(url, kind)
-    }
-}
-
 fn into_kind(error: HttpError) -> HttpErrorKind {
     error.kind().clone()
 }
 
 /// Whether the same request may succeed a moment later.
 fn is_worth_repeating(failure: &HttpErrorKind) -> bool {
-    let is_passing = matches!(failure.status(), Some(400 | 409));
-    is_passing || failure.is_worth_repeating() || matches!(failure, HttpErrorKind::Connect(_))
+    match failure {
+        HttpErrorKind::Connect(_)
+        | HttpErrorKind::ConnectTimeout(_)
+        | HttpErrorKind::Resolve { .. } => true,
+        HttpErrorKind::Bucket(error) => {
+            matches!(**error, BucketError::Refused { status: 200, .. })
+        }
+        _ => matches!(failure.status(), Some(200 | 400 | 409)) || failure.is_worth_repeating(),
+    }
 }
 
 /// Retries that take less time need no message.

@@ -1,5 +1,7 @@
 //! Requests that write to a bucket.
 
+use std::io::Write as _;
+use std::net::{TcpListener, TcpStream};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::mpsc;
@@ -55,4 +57,126 @@ fn a_removal_is_not_sent_again_without_permission() {
         HttpErrorKind::Canceled
     ));
     assert_eq!(server.requests().len(), 2);
+}
+
+/// Its system does not answer those who want to connect, since others wait to be accepted.
+#[test]
+fn an_object_store_that_has_answered_is_waited_for_when_connections_to_it_time_out() {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    rustix::net::listen(&listener, 0).unwrap();
+    let address = listener.local_addr().unwrap();
+    let answer = move |stream: TcpStream| {
+        let mut reader = std::io::BufReader::new(&stream);
+        let mut line = String::new();
+        while line != "\r\n" {
+            line.clear();
+            if std::io::BufRead::read_line(&mut reader, &mut line).is_ok_and(|length| length == 0) {
+                return;
+            }
+        }
+        let _ = (&stream).write_all(&response("200 OK", "Connection: close\r\n", ""));
+    };
+
+    let (sender, kept_failing) = mpsc::channel();
+    let observer = RetryObserver::new(move |error, _| {
+        let is_connect = matches!(error.kind(), HttpErrorKind::ConnectTimeout(_));
+        sender.send(is_connect).unwrap();
+    });
+    let options = Options {
+        connect_timeout: Duration::from_millis(100),
+        ..quick()
+    };
+    let url = format!("http://{address}");
+    let bucket = bucket_with(&url, options, Duration::from_secs(600), Some(observer));
+    let bucket = Arc::new(bucket);
+    let putting = Arc::clone(&bucket);
+    let first = std::thread::spawn(move || putting.put_all(&[put("first")]));
+    answer(listener.accept().unwrap().0);
+    first.join().unwrap().unwrap();
+
+    let waiting = TcpStream::connect(address).unwrap();
+    let second = std::thread::spawn(move || bucket.put_all(&[put("second")]));
+    let is_connect = kept_failing.recv_timeout(Duration::from_secs(60)).unwrap();
+    assert!(is_connect);
+    drop(waiting);
+    std::thread::spawn(move || {
+        listener
+            .incoming()
+            .for_each(|stream| answer(stream.unwrap()))
+    });
+    let written = second.join().unwrap().unwrap();
+    assert_eq!(written, [PutOutcome::Written(None)]);
+}
+
+#[test]
+fn a_request_that_takes_longer_than_the_retry_time_is_repeated() {
+    let requests = AtomicUsize::new(0);
+    let server = TestServer::answering(move |_| {
+        if requests.fetch_add(1, Ordering::Relaxed) == 0 {
+            std::thread::sleep(Duration::from_secs(2));
+            return response("500 Internal Server Error", "", "");
+        }
+        response("200 OK", "", "")
+    });
+    let bucket = bucket_with(&server.url(), quick(), Duration::from_secs(1), None);
+    let written = bucket.put_all(&[put("a")]).unwrap();
+    assert_eq!(written, [PutOutcome::Written(None)]);
+}
+
+#[test]
+fn without_retry_time_nothing_is_repeated() {
+    let server = TestServer::answering(|_| response("500 Internal Server Error", "", ""));
+    let bucket = bucket_with(&server.url(), quick(), Duration::ZERO, None);
+    assert_eq!(bucket.put_all(&[put("a")]).unwrap_err().attempts, 1);
+    assert_eq!(server.requests().len(), 1);
+}
+
+#[test]
+fn all_statuses_of_passing_trouble_are_repeated() {
+    for status in [
+        "425 Too Early",
+        "409 Conflict",
+        "504 Timeout",
+        "520 Unknown",
+        "530 Origin",
+    ] {
+        let requests = AtomicUsize::new(0);
+        let server = TestServer::answering(move |_| {
+            let is_first = requests.fetch_add(1, Ordering::Relaxed) == 0;
+            response(if is_first { status } else { "200 OK" }, "", "")
+        });
+        let written = bucket(&server.url()).put_all(&[put("a")]);
+        assert_eq!(written.unwrap(), [PutOutcome::Written(None)], "{status}");
+    }
+}
+
+/// The store sends the status before it knows what becomes of the request.
+#[test]
+fn an_upload_is_completed_again_as_long_as_errors_follow_the_status() {
+    let failing = |failures: usize| {
+        let requests = AtomicUsize::new(0);
+        TestServer::start(move |mut peer| {
+            if peer.request().is_none() {
+                return;
+            }
+            let is_complete = requests.fetch_add(1, Ordering::Relaxed) >= failures;
+            let body = match is_complete {
+                true => {
+                    "<CompleteMultipartUploadResult><ETag>e</ETag></CompleteMultipartUploadResult>"
+                }
+                false => "<Error><Code>InternalError</Code></Error>",
+            };
+            peer.send(&response("200 OK", "Connection: close\r\n", body));
+            peer.close();
+        })
+    };
+    let server = failing(6);
+    let etag = bucket(&server.url()).complete_upload("a", "id", &[]);
+    assert_eq!(etag.unwrap().as_deref(), Some("e"));
+
+    let server = failing(usize::MAX);
+    let bucket = bucket_with(&server.url(), quick(), Duration::from_millis(100), None);
+    let error = bucket.complete_upload("a", "id", &[]).unwrap_err();
+    assert!(matches!(error.kind(), HttpErrorKind::Bucket(_)), "{error}");
+    assert!(error.attempts > 1);
 }
