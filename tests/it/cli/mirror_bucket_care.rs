@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use super::mirror_buckets::{contents, mirror, published, start, url};
-use crate::support::bucket::{BUCKET, BucketRules, KEY_ID, SECRET_KEY};
+use crate::support::bucket::{BUCKET, BucketRules, KEY_ID, SECRET_KEY, refusal};
 use crate::support::publisher::{Publisher, command, name};
 use crate::support::sandbox::{Run, run};
 use crate::support::{Reply, Sandbox, Server, files_below};
@@ -241,6 +241,31 @@ fn retries_of_an_object_store_that_has_answered_are_shown() {
     let output = care(&sandbox, "http://127.0.0.1:1", &words, &server);
     output.says(" is too busy, retrying (");
     assert_eq!(server.requests().len(), 4);
+}
+
+#[test]
+fn a_claim_is_withdrawn_if_those_of_others_cannot_be_listed() {
+    let sandbox = Sandbox::new();
+    let (_, _, working) = mirrored(&sandbox, BucketRules::default());
+    drop(working);
+    let server = Server::start(|request| match (&*request.method, &*request.path) {
+        ("GET", path) if path.contains("list-type") => refusal("403 Forbidden", "AccessDenied"),
+        ("GET", _) => Reply::not_found(),
+        _ => Reply::new("200 OK", ""),
+    });
+    let words = ["--list", &list(&sandbox, 'a')];
+    let mut command = command(&sandbox, "http://127.0.0.1:1", &["mirror"]);
+    command
+        .args(words)
+        .args(["--to", &url(&server, BUCKET)])
+        .env("AWS_ACCESS_KEY_ID", KEY_ID)
+        .env("AWS_SECRET_ACCESS_KEY", SECRET_KEY);
+    assert_ne!(run(command).code, Some(0));
+
+    let requests = server.requests().into_iter();
+    let claims = requests.filter(|it| it.path.contains("/writers/"));
+    let methods: Vec<String> = claims.map(|it| it.method).collect();
+    assert_eq!(methods, ["PUT", "DELETE"]);
 }
 
 #[test]

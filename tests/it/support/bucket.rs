@@ -175,7 +175,7 @@ fn object(directory: &Path, request: &Request, rules: &BucketRules) -> Reply {
     }
 }
 
-pub(super) fn refusal(status: &'static str, code: &str) -> Reply {
+pub(crate) fn refusal(status: &'static str, code: &str) -> Reply {
     let body = format!("<?xml version=\"1.0\"?><Error><Code>{code}</Code></Error>");
     Reply::new(status, body).header("Content-Type: application/xml")
 }

@@ -67,31 +67,33 @@ impl WriterLease {
     /// # Errors
     /// Another process writes to it, or the bucket cannot be read or written.
     pub(super) fn acquire(bucket: &Arc<Bucket>, id: &str) -> Result<Self, TargetError> {
-        let claim = Arc::new(Claim::new(bucket, id));
+        // Where this fails, the claim is withdrawn.
+        let mut lease = Self {
+            claim: Arc::new(Claim::new(bucket, id)),
+            renewal: None,
+        };
         let mut attempts = 0;
         loop {
             attempts += 1;
-            let OtherWriter::Alive(seconds) = claim.put()? else {
+            let OtherWriter::Alive(seconds) = lease.claim.put()? else {
                 break;
             };
-            claim.withdraw();
             if attempts == ATTEMPTS || seconds > NEW_SECONDS {
                 return Err(TargetError::LeaseHeld {
                     mirror: bucket.server().as_str().to_owned(),
                     seconds,
                 });
             }
+            lease.claim.withdraw();
             std::thread::sleep(Duration::from_millis(fastrand::u64(0..2000)));
         }
 
-        let renewed = Arc::clone(&claim);
+        let renewed = Arc::clone(&lease.claim);
         let thread = Builder::new().name("mirror-lease".to_owned());
         let renewal = thread.spawn(move || renewed.keep_renewing());
-        let renewal = renewal.map_err(TargetError::of("renew", claim.key.clone()))?;
-        Ok(Self {
-            claim,
-            renewal: Some(renewal),
-        })
+        let failure = TargetError::of("renew", lease.claim.key.clone());
+        lease.renewal = Some(renewal.map_err(failure)?);
+        Ok(lease)
     }
 
     /// Checks that this process may still write.
