@@ -204,7 +204,8 @@ impl<'a> ClaimRequests<'a> {
                         .report_retry(self.progress, server, &error, failing_for);
                 }
                 Some(_) => {}
-                None => break,
+                // Servers that have not answered yet may have the items.
+                None => return,
             }
         }
         self.report_doubtful_addresses(&confirmed);

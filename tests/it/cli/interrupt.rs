@@ -40,6 +40,25 @@ fn an_interrupt_ends_lookups() {
     }
 }
 
+/// The items might have been found there.
+#[test]
+fn an_interrupted_mirror_does_not_doubt_the_address_of_a_server() {
+    let (sandbox, tools) = (Sandbox::new(), item("tools"));
+    let server = Server::start(|request| {
+        let mut reply = Reply::not_found();
+        reply.is_silent = request.path.contains(".narinfo");
+        reply
+    });
+    let arguments = ["mirror", "--to", "mirror", "--closure", &tools];
+    let running = Running::start(sandbox.command(Kind::Guix, &server.url(), &arguments), "");
+    assert!(wait_until(|| server.requests_for(".narinfo") > 0));
+    // The answer about nix-cache-info has arrived by then, or the test shows nothing.
+    std::thread::sleep(std::time::Duration::from_millis(300));
+    running.interrupt();
+    let ended = running.end().exits(130);
+    assert!(!ended.stderr.contains("address"), "{}", ended.stderr);
+}
+
 #[test]
 fn an_interrupt_ends_the_servers_command() {
     let server = stalling("nix-cache-info");
