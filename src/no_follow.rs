@@ -157,35 +157,39 @@ pub(crate) fn open_or_create_file_for_owner(
     let Some(owner) = Owner::of(directory)? else {
         return open_or_create_file(directory, name);
     };
-    match create_owned_file(directory, name.as_ref(), owner) {
-        Ok(file) => return Ok(file),
-        Err(Errno::EXIST) => return open_or_create_file(directory, name),
-        // Not all file systems make files without names, and /proc may be missing.
-        Err(_) => {}
-    }
-    let flags = OFlags::RDWR | OFlags::CREATE | OFlags::EXCL | OFlags::CLOEXEC;
-    match openat(directory, name.as_ref(), flags, Mode::RUSR | Mode::WUSR) {
-        Ok(file) => {
-            owner.adopt(&file)?;
-            Ok(File::from(file))
+    loop {
+        match create_owned_file(directory, name.as_ref(), owner) {
+            Err(Errno::EXIST) => {}
+            created => return created.map_err(explained),
         }
-        Err(Errno::EXIST) => open_or_create_file(directory, name),
-        Err(error) => Err(explained(error)),
+        // It may be removed meanwhile, and must not be created as root's.
+        match open_file_to_write(directory, name.as_ref()) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+            opened => return opened,
+        }
     }
 }
 
-/// Creates the file `name` of `directory`, which belongs to `owner` before it has that name: should this process be
-/// killed, no file stays behind that the owner cannot open.
+/// Creates the file `name` of `directory`, which belongs to `owner` before it has that name, if that is possible: should
+/// this process be killed, no file stays behind that the owner cannot open.
 fn create_owned_file(
     directory: BorrowedFd<'_>,
     name: &Path,
     owner: Owner,
 ) -> rustix::io::Result<File> {
-    let flags = OFlags::RDWR | OFlags::TMPFILE | OFlags::CLOEXEC;
-    let file = openat(directory, c".", flags, Mode::RUSR | Mode::WUSR)?;
+    let (flags, mode) = (OFlags::RDWR | OFlags::CLOEXEC, Mode::RUSR | Mode::WUSR);
+    if let Ok(file) = openat(directory, c".", flags | OFlags::TMPFILE, mode) {
+        owner.adopt(&file)?;
+        let path = format!("/proc/self/fd/{}", file.as_raw_fd());
+        let linked = linkat(CWD, path, directory, name, AtFlags::SYMLINK_FOLLOW);
+        if matches!(linked, Ok(()) | Err(Errno::EXIST)) {
+            return linked.map(|()| File::from(file));
+        }
+    }
+
+    // Not all file systems make files without names, and /proc may be missing.
+    let file = openat(directory, name, flags | OFlags::CREATE | OFlags::EXCL, mode)?;
     owner.adopt(&file)?;
-    let path = format!("/proc/self/fd/{}", file.as_raw_fd());
-    linkat(CWD, path, directory, name, AtFlags::SYMLINK_FOLLOW)?;
     Ok(File::from(file))
 }
 
@@ -498,6 +502,39 @@ mod tests {
         // A link that is there is no new directory.
         assert_eq!(make_directory(CWD, path("new")), Err(Errno::EXIST));
         assert_eq!(mode("theirs"), 0o050);
+    }
+
+    /// The owner makes a lock and removes it all the time.
+    #[test]
+    fn root_never_makes_a_file_that_the_owner_of_the_directory_cannot_open() {
+        if !rustix::process::geteuid().is_root() {
+            eprintln!("skipped: only root makes files for others");
+            return;
+        }
+        let directory = tempfile::tempdir().unwrap();
+        let path = |name: &str| directory.path().join(name);
+        std::os::unix::fs::chown(directory.path(), Some(12345), Some(12346)).unwrap();
+        let opened = open_directory(directory.path(), directory.path()).unwrap();
+
+        let is_done = std::sync::atomic::AtomicBool::new(false);
+        std::thread::scope(|scope| {
+            scope.spawn(|| {
+                while !is_done.load(std::sync::atomic::Ordering::Relaxed) {
+                    std::fs::write(path("made"), "").unwrap();
+                    std::os::unix::fs::chown(path("made"), Some(12345), Some(12346)).unwrap();
+                    std::fs::rename(path("made"), path("lock")).unwrap();
+                    let _ = std::fs::remove_file(path("lock"));
+                }
+            });
+            let foreign = (0..10_000).find_map(|_| {
+                let file = open_or_create_file_for_owner(opened.as_fd(), "lock").ok()?;
+                let user = file.metadata().unwrap().uid();
+                let _ = std::fs::remove_file(path("lock"));
+                (user != 12345).then_some(user)
+            });
+            is_done.store(true, std::sync::atomic::Ordering::Relaxed);
+            assert_eq!(foreign, None);
+        });
     }
 
     #[test]

@@ -6,7 +6,7 @@
 
 use std::os::fd::AsFd;
 
-use rustix::fs::{AtFlags, FileType, Gid, Uid, chownat, fstat};
+use rustix::fs::{AtFlags, Dir, FileType, Gid, Mode, OFlags, Uid, chownat, fstat, openat};
 use rustix::io;
 use rustix::process::geteuid;
 
@@ -38,14 +38,19 @@ impl Owner {
     }
 
     /// Gives what `entry` is open as to this user, if it is root's. What has several names may be anything: the user
-    /// may have made a hard link to a file elsewhere.
+    /// may have made a hard link to a file elsewhere. Of directories, only an empty one is given away: the user may have
+    /// moved another one there.
     ///
     /// # Errors
     /// Those of the system calls.
     pub(crate) fn adopt(self, entry: impl AsFd) -> io::Result<()> {
         let stat = fstat(&entry)?;
         let is_directory = FileType::from_raw_mode(stat.st_mode).is_dir();
-        if stat.st_uid != 0 || !(is_directory || stat.st_nlink <= 1) {
+        let may_be_new = match is_directory {
+            true => stat.st_uid == 0 && is_empty(&entry)?,
+            false => stat.st_uid == 0 && stat.st_nlink <= 1,
+        };
+        if !may_be_new {
             return Ok(());
         }
         let (user, group) = (Some(self.user), Some(self.group));
@@ -53,6 +58,56 @@ impl Owner {
             // This root lacks the right, as in some containers, or the group has no number in this user namespace.
             Err(io::Errno::PERM | io::Errno::INVAL) => Ok(()),
             given => given,
+        }
+    }
+}
+
+/// Whether the open `directory` has no entries.
+fn is_empty(directory: impl AsFd) -> io::Result<bool> {
+    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+    let entries = Dir::new(openat(directory, c".", flags, Mode::empty())?)?;
+    for entry in entries {
+        if !matches!(entry?.file_name().to_bytes(), b"." | b"..") {
+            return Ok(false);
+        }
+    }
+    Ok(true)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::MetadataExt as _;
+
+    use rustix::fs::open;
+
+    use super::*;
+
+    /// The user may have moved another directory of root to the place of the new one.
+    #[test]
+    fn only_an_empty_directory_is_given_away() {
+        if !geteuid().is_root() {
+            eprintln!("skipped: only root can give directories away");
+            return;
+        }
+        let parent = tempfile::tempdir().unwrap();
+        let owner = Owner {
+            user: Uid::from_raw(12345),
+            group: Gid::from_raw(12346),
+        };
+        for (name, flags, expected) in [
+            ("new", OFlags::PATH, 12345),
+            ("opened", OFlags::RDONLY, 12345),
+            ("used", OFlags::PATH, 0),
+            ("used", OFlags::RDONLY, 0),
+        ] {
+            let path = parent.path().join(name);
+            std::fs::create_dir_all(&path).unwrap();
+            if name == "used" {
+                std::fs::write(path.join("secret"), "").unwrap();
+            }
+            let opened = open(&path, flags | OFlags::DIRECTORY, Mode::empty()).unwrap();
+            owner.adopt(opened).unwrap();
+            assert_eq!(path.metadata().unwrap().uid(), expected, "{name}");
         }
     }
 }
