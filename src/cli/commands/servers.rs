@@ -171,7 +171,9 @@ fn as_json(context: &Context, server: &ServerStatus, now: u64) -> serde_json::Va
         CacheInfoResult::Cached(record) => (None, record.as_ref()),
         CacheInfoResult::Response(response) => (Some(response), None),
     };
-    let info = response.map(info).or_else(|| record.map(cached_info));
+    // An error says nothing about the store, not even that the defaults hold.
+    let informing = response.filter(|_| state != ERROR);
+    let info = informing.map(info).or_else(|| record.map(cached_info));
     json!({
         "url": server.url, "state": state, "reason": reason,
         "store_dir": info.as_ref().and_then(|info| info.store_dir.as_deref()),
