@@ -90,7 +90,12 @@ impl LookupCache {
     #[must_use]
     pub(crate) fn exists_in(dir: &Path) -> bool {
         let file = dir.join(schema::FILE_NAME).symlink_metadata();
-        !file.is_err_and(|error| error.kind() == io::ErrorKind::NotFound)
+        !file.is_err_and(|error| match error.kind() {
+            io::ErrorKind::NotFound => true,
+            // As for users whose home is /dev/null.
+            io::ErrorKind::NotADirectory => dir.symlink_metadata().is_err(),
+            _ => false,
+        })
     }
 
     /// Where a damaged cache of the directory `dir` is set aside.

@@ -70,7 +70,11 @@ impl Context {
         for dir in self.cache_dirs() {
             let path = LookupCache::damaged_file(&dir);
             match std::fs::remove_file(&path) {
-                Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+                Err(error)
+                    if matches!(
+                        error.kind(),
+                        io::ErrorKind::NotFound | io::ErrorKind::NotADirectory
+                    ) => {}
                 removed => removed.map_err(CliError::file("remove", path))?,
             }
         }

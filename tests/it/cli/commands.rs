@@ -176,6 +176,21 @@ fn an_empty_lookup_cache_is_named() {
     assert!(!sandbox.root().exists());
 }
 
+/// As for users without a home.
+#[test]
+fn there_is_no_lookup_cache_where_none_can_be() {
+    for home in ["XDG_CACHE_HOME", "HOME"] {
+        for command in ["list", "info", "flush", "prune", "clear"] {
+            let sandbox = Sandbox::new();
+            let mut command = sandbox.bare(&["cache", command]);
+            command
+                .env(home, "/dev/null")
+                .env("GUIX_STATE_DIRECTORY", sandbox.path("no-state"));
+            run(command).exits(0);
+        }
+    }
+}
+
 #[test]
 fn a_lookup_cache_that_cannot_be_opened_is_an_error_of_the_commands_about_it() {
     for in_the_way in ["var/guix/subst", "var/guix/subst/lookups-v1.sqlite"] {
@@ -285,6 +300,8 @@ fn a_server_that_answers_with_an_error_is_not_up() {
         .exits(4)
         .json();
     assert_eq!(json[0]["state"], "error");
+    let unknown = ["store_dir", "want_mass_query", "priority"];
+    assert!(unknown.iter().all(|key| json[0][key].is_null()), "{json}");
 
     // The time is that of the answer, without further attempts.
     let busy = Server::start(|_| Reply::new("503 Busy", ""));
