@@ -138,7 +138,10 @@ fn multipart(
             Reply::new("200 OK", xml)
         }
         _ => {
-            std::fs::remove_dir_all(&upload).unwrap();
+            // A part that is put at the same time must not appear in what is being removed.
+            let removed = uploads.with_extension(format!("removed-{id}"));
+            std::fs::rename(&upload, &removed).unwrap();
+            std::fs::remove_dir_all(&removed).unwrap();
             Reply::new("204 No Content", "")
         }
     }
@@ -169,7 +172,11 @@ fn put_part(upload: &Path, request: &Request, query: &str, rules: &BucketRules) 
     let uploads = upload.parent().unwrap();
     let temporary = uploads.with_extension(format!("part-{}", fastrand::u64(..)));
     std::fs::write(&temporary, &request.content).unwrap();
-    std::fs::rename(&temporary, upload.join(format!("{number:05}"))).unwrap();
+    if std::fs::rename(&temporary, upload.join(format!("{number:05}"))).is_err() {
+        // Aborted meanwhile.
+        std::fs::remove_file(&temporary).unwrap();
+        return refusal("404 Not Found", "NoSuchUpload");
+    }
     Reply::new("200 OK", "").header(&format!("ETag: {}", etag(&request.content)))
 }
 
