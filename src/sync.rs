@@ -36,6 +36,23 @@ pub(crate) fn catch_panic<T>(work: impl FnOnce() -> T) -> Option<T> {
     catch_unwind(AssertUnwindSafe(work)).ok()
 }
 
+/// Lets other threads have the processor before this one: it becomes nicer by `rank` than `niceness`, which
+/// was that of the process. Linux keeps it for each thread, and gives it back only to root.
+pub(crate) fn give_way(niceness: i32, rank: usize) {
+    let rank = i32::try_from(rank).unwrap_or(NICENESS_MAX);
+    let wanted = niceness.saturating_add(rank).min(NICENESS_MAX);
+    // Without it the work is the same.
+    let _ = rustix::process::setpriority_process(None, wanted);
+}
+
+/// The niceness of this thread, which those that it starts begin with.
+pub(crate) fn niceness() -> i32 {
+    rustix::process::getpriority_process(None).unwrap_or(NICENESS_MAX)
+}
+
+/// Linux knows no nicer threads.
+const NICENESS_MAX: i32 = 19;
+
 /// Threads that all do the same work. Dropping it waits until they have ended, so whatever makes
 /// them end (a queue that is closed) has to be dropped before.
 pub(crate) struct Threads(Vec<JoinHandle<()>>);
@@ -97,6 +114,20 @@ mod tests {
         *lock(&mutex) += 1;
 
         assert_eq!(*lock(&mutex), 2);
+    }
+
+    #[test]
+    fn only_the_thread_that_gives_way_becomes_nicer() {
+        let own = niceness();
+        let others = [0, 3, 100].map(|rank| {
+            let thread = std::thread::spawn(move || {
+                give_way(own, rank);
+                niceness()
+            });
+            thread.join().unwrap()
+        });
+        assert_eq!(others, [own, (own + 3).min(19), 19]);
+        assert_eq!(niceness(), own);
     }
 
     #[test]

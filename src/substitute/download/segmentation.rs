@@ -86,7 +86,8 @@ impl ResumableBody {
             rate_demand: self.retries.rate_demand(self.server),
         };
 
+        let segments = Segments::start(&self.client, part, self.cancel.flag(), &self.connections)?;
         tracing::debug!(start, end, "requesting segments");
-        Segments::start(&self.client, part, self.cancel.flag(), &self.connections)
+        Some(segments)
     }
 }

@@ -30,7 +30,7 @@ use crate::substitute::download::checked_copy::NarCopier;
 use crate::substitute::install::FailureClass;
 use crate::substitute::network::Network;
 use crate::substitute::progress::Progress;
-use crate::sync::lock;
+use crate::sync::{give_way, lock, niceness};
 
 /// Copies items to a mirror.
 pub(crate) struct Mirror<'a> {
@@ -217,6 +217,7 @@ impl Mirror<'_> {
             copied: Mutex::default(),
             writer: Mutex::new(writer),
             end: Mutex::default(),
+            niceness: niceness(),
         };
         thread::scope(|scope| {
             let copies = storage.target.copies(self.jobs);
@@ -254,9 +255,13 @@ impl Mirror<'_> {
     /// Copies items until another thread has taken the last one, or nothing can be copied any more.
     fn copy_next_items(&self, storage: &NarStorage<'_>, work: &CopyWork<'_>) {
         while lock(&work.end).is_none() {
-            let Some(item) = work.items.get(work.next.fetch_add(1, Ordering::Relaxed)) else {
+            let place = work.next.fetch_add(1, Ordering::Relaxed);
+            let Some(item) = work.items.get(place) else {
                 return;
             };
+            // One thread decodes and hashes a nar, so the run lasts as long as its largest nar at least: that one
+            // does not share the processor with all others (`tests/peers/bench/upload`: 6 % less time).
+            give_way(work.niceness, place);
             match self.copy_item(storage, &item.copy) {
                 Err(failure) if failure.ends_run() => {
                     lock(&work.end).get_or_insert(failure);
@@ -332,6 +337,8 @@ struct CopyWork<'a> {
     writer: Mutex<NarInfoWriter<'a>>,
     /// Why nothing can be copied any more.
     end: Mutex<Option<MirrorFailure>>,
+    /// That of the process.
+    niceness: i32,
 }
 
 impl CopyWork<'_> {
