@@ -243,8 +243,6 @@ pub(crate) enum LookupFailure {
     Cached(Box<str>),
     /// It was silent while other servers had answered everything.
     NotAwaited,
-    /// The same, and there was no connection to it.
-    NotReached,
     /// Downloads from it failed.
     Download(Outage),
 }
@@ -256,7 +254,7 @@ impl LookupFailure {
         match self {
             Self::NotAwaited | Self::Download(Outage::Silent(_)) => true,
             Self::Cached(text) => **text == *NOT_AWAITED || text.starts_with(SLOW_DOWNLOAD),
-            Self::Request(_) | Self::NotReached | Self::Download(_) => false,
+            Self::Request(_) | Self::Download(_) => false,
         }
     }
 }
@@ -267,9 +265,6 @@ impl fmt::Display for LookupFailure {
             Self::Request(error) => f.write_str(&bounded(error.without_url().to_string())),
             Self::Cached(text) => f.write_str(text),
             Self::NotAwaited => f.write_str(NOT_AWAITED),
-            Self::NotReached => {
-                f.write_str("no connection while another server had answered everything")
-            }
             Self::Download(Outage::Silent(time)) => {
                 write!(f, "{SLOW_DOWNLOAD} {} s", time.as_secs())
             }

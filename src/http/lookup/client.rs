@@ -45,15 +45,6 @@ impl Lookups {
         }
     }
 
-    /// Whether a connection to `server` was made.
-    #[must_use]
-    pub(crate) fn was_reached(&self, server: ServerIndex) -> bool {
-        match &self.servers.0[server] {
-            ServerHandle::Network(server) => server.queue().was_reached(),
-            ServerHandle::File(_) => true,
-        }
-    }
-
     /// Requests for items that were sent so far, to all servers, each as often as it was.
     #[must_use]
     pub(crate) fn sent(&self) -> u64 {

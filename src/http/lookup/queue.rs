@@ -209,11 +209,6 @@ impl RequestQueue {
         self.needs_cache_info = true;
     }
 
-    /// Whether a connection to the server was made.
-    pub(super) fn was_reached(&self) -> bool {
-        self.protocol.is_some()
-    }
-
     /// Whether there are requests that may be sent now.
     pub(super) fn may_send(&self) -> bool {
         self.stopped.is_none()

@@ -84,16 +84,10 @@ impl LookupEngine {
             return;
         }
 
-        let lookups = self.lookups.as_ref();
-        let failure = match lookups.is_some_and(|lookups| lookups.was_reached(server)) {
-            true => LookupFailure::NotAwaited,
-            // Perhaps there is no way to it: the next runs do not wait for it.
-            false => LookupFailure::NotReached,
-        };
         self.servers[server].mark_down(ServerState::Slow);
         let until = self.skip_until(server, None);
-        self.record_down(server, &failure, until);
-        self.report_down(server, &failure);
+        self.record_down(server, &LookupFailure::NotAwaited, until);
+        self.report_down(server, &LookupFailure::NotAwaited);
     }
 
     fn report_down(&self, server: ServerIndex, reason: &dyn fmt::Display) {

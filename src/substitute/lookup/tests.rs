@@ -1,7 +1,7 @@
 //! Lookups end to end: directories as servers, and sockets that never answer.
 
 use std::io::{BufRead as _, BufReader, Write as _};
-use std::net::{TcpListener, TcpStream};
+use std::net::TcpListener;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
@@ -265,24 +265,6 @@ fn a_silent_preferred_server_costs_the_grace_once() {
         ["late", "available"],
         "it was requested again, and awaited"
     );
-}
-
-/// Without a network, which may show by silence alone, nothing waits for servers that it leads to.
-#[test]
-fn a_preferred_server_that_was_not_reached_is_not_asked_for_what_others_lack() {
-    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-    let address = listener.local_addr().unwrap();
-    // No answer comes to those who connect when there is no room for them.
-    let wait = Duration::from_millis(500);
-    let connect = || TcpStream::connect_timeout(&address, wait).ok();
-    let _connected: Vec<TcpStream> = std::iter::from_fn(connect).collect();
-
-    let url = format!("file://{}", fixtures().display());
-    let machine = Machine::new(&[&format!("http://{address}"), &url]);
-    let found = one(&machine.resolver(), TOOLS);
-    assert_eq!(outcomes(&found), ["late", "available"]);
-    let lacking = one(&machine.resolver(), &TOOLS.replace('2', "3"));
-    assert_eq!(outcomes(&lacking), ["skipped", "missing"]);
 }
 
 /// A policy that wants `need` votes, and no dissent.
