@@ -325,12 +325,23 @@ fn is_worth_repeating(failure: &HttpErrorKind) -> bool {
         HttpErrorKind::Connect(_)
         | HttpErrorKind::ConnectTimeout(_)
         | HttpErrorKind::Resolve { .. } => true,
-        HttpErrorKind::Bucket(error) => {
-            matches!(**error, BucketError::Refused { status: 200, .. })
-        }
+        HttpErrorKind::Bucket(error) => match &**error {
+            BucketError::Refused { status: 200, code } => !FINAL_CODES.contains(&code.as_str()),
+            _ => false,
+        },
         _ => matches!(failure.status(), Some(200 | 400 | 409)) || failure.is_worth_repeating(),
     }
 }
+
+/// Errors after the status 200 that are the same for the same request.
+const FINAL_CODES: [&str; 6] = [
+    "AccessDenied",
+    "EntityTooSmall",
+    "InvalidPart",
+    "InvalidPartOrder",
+    "MalformedXML",
+    "NoSuchUpload",
+];
 
 /// Retries that take less time need no message.
 const WORTH_A_REPORT: Duration = Duration::from_secs(2);

@@ -153,7 +153,7 @@ fn all_statuses_of_passing_trouble_are_repeated() {
 /// The store sends the status before it knows what becomes of the request.
 #[test]
 fn an_upload_is_completed_again_as_long_as_errors_follow_the_status() {
-    let failing = |failures: usize| {
+    let failing = |failures: usize, code: &'static str| {
         let requests = AtomicUsize::new(0);
         TestServer::start(move |mut peer| {
             if peer.request().is_none() {
@@ -163,18 +163,23 @@ fn an_upload_is_completed_again_as_long_as_errors_follow_the_status() {
             let body = match is_complete {
                 true => {
                     "<CompleteMultipartUploadResult><ETag>e</ETag></CompleteMultipartUploadResult>"
+                        .to_owned()
                 }
-                false => "<Error><Code>InternalError</Code></Error>",
+                false => format!("<Error><Code>{code}</Code></Error>"),
             };
-            peer.send(&response("200 OK", "Connection: close\r\n", body));
+            peer.send(&response("200 OK", "Connection: close\r\n", &body));
             peer.close();
         })
     };
-    let server = failing(6);
+    let server = failing(6, "InternalError");
     let etag = bucket(&server.url()).complete_upload("a", "id", &[]);
     assert_eq!(etag.unwrap().as_deref(), Some("e"));
 
-    let server = failing(usize::MAX);
+    let server = failing(usize::MAX, "InvalidPart");
+    let error = bucket(&server.url()).complete_upload("a", "id", &[]);
+    assert_eq!(error.unwrap_err().attempts, 1);
+
+    let server = failing(usize::MAX, "InternalError");
     let bucket = bucket_with(&server.url(), quick(), Duration::from_millis(100), None);
     let error = bucket.complete_upload("a", "id", &[]).unwrap_err();
     assert!(matches!(error.kind(), HttpErrorKind::Bucket(_)), "{error}");

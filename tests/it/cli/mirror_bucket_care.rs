@@ -243,13 +243,13 @@ fn retries_of_an_object_store_that_has_answered_are_shown() {
     assert_eq!(server.requests().len(), 4);
 }
 
-#[test]
-fn a_claim_is_withdrawn_if_those_of_others_cannot_be_listed() {
+/// The methods of the requests for claims of a run in which the requests are refused for which `is_refused` holds.
+fn claim_methods(is_refused: fn(&str, &str) -> bool) -> Vec<String> {
     let sandbox = Sandbox::new();
     let (_, _, working) = mirrored(&sandbox, BucketRules::default());
     drop(working);
-    let server = Server::start(|request| match (&*request.method, &*request.path) {
-        ("GET", path) if path.contains("list-type") => refusal("403 Forbidden", "AccessDenied"),
+    let server = Server::start(move |request| match (&*request.method, &*request.path) {
+        (method, path) if is_refused(method, path) => refusal("403 Forbidden", "AccessDenied"),
         ("GET", _) => Reply::not_found(),
         _ => Reply::new("200 OK", ""),
     });
@@ -264,8 +264,18 @@ fn a_claim_is_withdrawn_if_those_of_others_cannot_be_listed() {
 
     let requests = server.requests().into_iter();
     let claims = requests.filter(|it| it.path.contains("/writers/"));
-    let methods: Vec<String> = claims.map(|it| it.method).collect();
+    claims.map(|it| it.method).collect()
+}
+
+#[test]
+fn a_claim_is_withdrawn_if_those_of_others_cannot_be_listed() {
+    let methods = claim_methods(|_, path| path.contains("list-type"));
     assert_eq!(methods, ["PUT", "DELETE"]);
+}
+
+#[test]
+fn a_claim_that_was_refused_is_not_withdrawn() {
+    assert_eq!(claim_methods(|method, _| method == "PUT"), ["PUT"]);
 }
 
 #[test]

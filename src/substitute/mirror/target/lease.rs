@@ -17,7 +17,7 @@ use rustix::time::{ClockId, clock_gettime};
 use tracing::debug;
 
 use super::error::TargetError;
-use crate::http::{Bucket, ListedObject, ObjectPut, PutOutcome, SendPermit};
+use crate::http::{Bucket, HttpErrorKind, ListedObject, ObjectPut, PutOutcome, SendPermit};
 use crate::sync::{lock, wait_for};
 
 /// For how long a claim counts after it was put.
@@ -50,6 +50,8 @@ struct Claim {
     is_lost: AtomicBool,
     /// A request was not sent, since the claim was too old. What it was for is not done, even if the claim was renewed later.
     was_refused: AtomicBool,
+    /// The object store may have the claim. One that it refused leaves that of another process, should it have the same id.
+    may_be_there: AtomicBool,
     is_ended: Mutex<bool>,
     ended: Condvar,
 }
@@ -146,7 +148,8 @@ impl Drop for WriterLease {
             // The thread itself has reported its panic.
             let _ = renewal.join();
         }
-        if !self.claim.is_lost.load(Ordering::Relaxed) {
+        let is_own = self.claim.may_be_there.load(Ordering::Relaxed);
+        if is_own && !self.claim.is_lost.load(Ordering::Relaxed) {
             self.claim.withdraw();
         }
     }
@@ -162,6 +165,7 @@ impl Claim {
             renewed_at: AtomicU64::new(now()),
             is_lost: AtomicBool::new(false),
             was_refused: AtomicBool::new(false),
+            may_be_there: AtomicBool::new(false),
             is_ended: Mutex::new(false),
             ended: Condvar::new(),
         }
@@ -177,7 +181,11 @@ impl Claim {
     fn put(&self) -> Result<OtherWriter, TargetError> {
         let (start, failure) = (now(), TargetError::of_bucket("write", &self.key));
         let put = ObjectPut::bytes(&self.key, self.content.clone().into_bytes(), "text/plain");
-        let own = self.bucket.put_all(&[put]).map_err(failure)?;
+        let own = self.bucket.put_all(&[put]);
+        let is_refused =
+            matches!(&own, Err(error) if matches!(error.kind(), HttpErrorKind::Bucket(_)));
+        self.may_be_there.fetch_or(!is_refused, Ordering::Relaxed);
+        let own = own.map_err(failure)?;
         let listed = self.bucket.list(CLAIMS);
         let listed = listed.map_err(TargetError::of_bucket("list", CLAIMS))?;
 
