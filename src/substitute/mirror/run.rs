@@ -260,7 +260,7 @@ impl Mirror<'_> {
                 return;
             };
             // One thread decodes and hashes a nar, so the run lasts as long as its largest nar at least: that one
-            // has the processor before the others (`tests/peers/bench/upload`: 6 % less time).
+            // has the processor before the others (`tests/peers/bench/upload`: 4 to 6 % less time).
             if place > 0 {
                 give_way(work.niceness);
             }
