@@ -14,7 +14,7 @@ use std::os::fd::{AsFd, AsRawFd as _, BorrowedFd, OwnedFd};
 use std::path::{Component, Path, PathBuf};
 
 use rustix::fs::{AtFlags, CWD, FileType, Mode, OFlags, ResolveFlags, Stat};
-use rustix::fs::{chmodat, fchmod, fchown, fstat, linkat, mkdirat, open, openat, openat2};
+use rustix::fs::{chmodat, fchmod, fchown, fstat, mkdirat, open, openat, openat2};
 use rustix::fs::{renameat, statat, symlinkat, unlinkat};
 use rustix::io::Errno;
 use rustix::process::{Gid, Uid};
@@ -158,7 +158,7 @@ pub(crate) fn open_or_create_file_for_owner(
         return open_or_create_file(directory, name);
     };
     loop {
-        match create_owned_file(directory, name.as_ref(), owner) {
+        match owner.create_file(directory, name.as_ref()) {
             Err(Errno::EXIST) => {}
             created => return created.map_err(explained),
         }
@@ -168,29 +168,6 @@ pub(crate) fn open_or_create_file_for_owner(
             opened => return opened,
         }
     }
-}
-
-/// Creates the file `name` of `directory`, which belongs to `owner` before it has that name, if that is possible: should
-/// this process be killed, no file stays behind that the owner cannot open.
-fn create_owned_file(
-    directory: BorrowedFd<'_>,
-    name: &Path,
-    owner: Owner,
-) -> rustix::io::Result<File> {
-    let (flags, mode) = (OFlags::RDWR | OFlags::CLOEXEC, Mode::RUSR | Mode::WUSR);
-    if let Ok(file) = openat(directory, c".", flags | OFlags::TMPFILE, mode) {
-        owner.adopt(&file)?;
-        let path = format!("/proc/self/fd/{}", file.as_raw_fd());
-        let linked = linkat(CWD, path, directory, name, AtFlags::SYMLINK_FOLLOW);
-        if matches!(linked, Ok(()) | Err(Errno::EXIST)) {
-            return linked.map(|()| File::from(file));
-        }
-    }
-
-    // Not all file systems make files without names, and /proc may be missing.
-    let file = openat(directory, name, flags | OFlags::CREATE | OFlags::EXCL, mode)?;
-    owner.adopt(&file)?;
-    Ok(File::from(file))
 }
 
 /// Opens the file `name` of `directory` to read and write it.

@@ -36,8 +36,8 @@ pub(crate) fn catch_panic<T>(work: impl FnOnce() -> T) -> Option<T> {
     catch_unwind(AssertUnwindSafe(work)).ok()
 }
 
-/// Lets other threads of this process have the processor before this one: it becomes nicer than `niceness`,
-/// which was that of the process. Linux keeps it for each thread, and gives it back only to root.
+/// Makes this thread nicer than `niceness`, that of the process, so that others have the processor before it.
+/// Linux keeps it for each thread, and lets only root take it back.
 pub(crate) fn give_way(niceness: i32) {
     // Without it the work is the same.
     let _ = rustix::process::setpriority_process(None, (niceness + WAY).min(NICENESS_MAX));

@@ -4,10 +4,14 @@
 //! of temp roots and the locks to write to them, and makes directories writable before it removes them: one that is
 //! root's ends the collection, each time.
 
-use std::os::fd::AsFd;
+use std::fs::File;
+use std::os::fd::{AsFd, AsRawFd as _, BorrowedFd};
+use std::path::Path;
 
-use rustix::fs::{AtFlags, Dir, FileType, Gid, Mode, OFlags, Uid, chownat, fstat, openat};
-use rustix::io;
+use rustix::fs::{
+    AtFlags, CWD, Dir, FileType, Gid, Mode, OFlags, Uid, chownat, fstat, linkat, openat,
+};
+use rustix::io::{self, Errno};
 use rustix::process::geteuid;
 
 /// The user whom the kernel names where the owner has no number in this user namespace.
@@ -35,6 +39,28 @@ impl Owner {
             user: Uid::from_raw(stat.st_uid),
             group: Gid::from_raw(stat.st_gid),
         }))
+    }
+
+    /// Creates the file `name` of `directory`, which belongs to this user before it has that name, if that is possible:
+    /// should this process be killed, no file stays behind that the user cannot open.
+    ///
+    /// # Errors
+    /// Those of the system calls, also if there is such a file.
+    pub(super) fn create_file(self, directory: BorrowedFd<'_>, name: &Path) -> io::Result<File> {
+        let (flags, mode) = (OFlags::RDWR | OFlags::CLOEXEC, Mode::RUSR | Mode::WUSR);
+        if let Ok(file) = openat(directory, c".", flags | OFlags::TMPFILE, mode) {
+            self.adopt(&file)?;
+            let path = format!("/proc/self/fd/{}", file.as_raw_fd());
+            let linked = linkat(CWD, path, directory, name, AtFlags::SYMLINK_FOLLOW);
+            if matches!(linked, Ok(()) | Err(Errno::EXIST)) {
+                return linked.map(|()| File::from(file));
+            }
+        }
+
+        // Not all file systems make files without names, and /proc may be missing.
+        let file = openat(directory, name, flags | OFlags::CREATE | OFlags::EXCL, mode)?;
+        self.adopt(&file)?;
+        Ok(File::from(file))
     }
 
     /// Gives what `entry` is open as to this user, if it is root's. What has several names may be anything: the user

@@ -146,9 +146,8 @@ impl ObjectStore {
     /// Whether the store is waited for after the `attempts`-th attempt of a request. One that has not answered yet may
     /// never do so, if its address is wrong: it gets a few quick attempts.
     fn is_waited_for(&self, failure: &HttpErrorKind, attempts: u32) -> bool {
-        let is_slow = matches!(failure.outage(), Some(Outage::Silent(_)))
-            || matches!(failure, HttpErrorKind::Resolve { .. });
-        self.has_answered.load(Ordering::Relaxed) || !is_slow && attempts <= QUICK_RETRIES
+        let is_quick = !matches!(failure.outage(), Some(Outage::Silent(_)));
+        self.has_answered.load(Ordering::Relaxed) || is_quick && attempts <= QUICK_RETRIES
     }
 
     fn is_stopped(&self) -> bool {
@@ -322,9 +321,7 @@ fn into_kind(error: HttpError) -> HttpErrorKind {
 /// Whether the same request may succeed a moment later.
 fn is_worth_repeating(failure: &HttpErrorKind) -> bool {
     match failure {
-        HttpErrorKind::Connect(_)
-        | HttpErrorKind::ConnectTimeout(_)
-        | HttpErrorKind::Resolve { .. } => true,
+        HttpErrorKind::Connect(_) | HttpErrorKind::ConnectTimeout(_) => true,
         HttpErrorKind::Bucket(error) => match &**error {
             BucketError::Refused { status: 200, code } => !FINAL_CODES.contains(&code.as_str()),
             _ => false,

@@ -339,7 +339,7 @@ struct CopyWork<'a> {
     writer: Mutex<NarInfoWriter<'a>>,
     /// Why nothing can be copied any more.
     end: Mutex<Option<MirrorFailure>>,
-    /// That of the process.
+    /// The niceness of the process.
     niceness: i32,
 }
 

@@ -50,7 +50,7 @@ struct Claim {
     is_lost: AtomicBool,
     /// A request was not sent, since the claim was too old. What it was for is not done, even if the claim was renewed later.
     was_refused: AtomicBool,
-    /// The object store may have the claim. One that it refused leaves that of another process, should it have the same id.
+    /// Whether the object store may have the claim. If it refused it, what is there is of another process with the same id.
     may_be_there: AtomicBool,
     is_ended: Mutex<bool>,
     ended: Condvar,
