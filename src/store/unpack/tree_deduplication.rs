@@ -8,7 +8,7 @@
 //! Until then the new files are noted, in at most [`MAX_BYTES`] for each tree. What does not
 //! fit is not deduplicated, which is allowed for every file.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::ffi::{CStr, CString};
 use std::os::fd::{BorrowedFd, OwnedFd};
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -38,10 +38,13 @@ pub(super) struct TreeDeduplication {
     linked_bytes: AtomicU64,
 }
 
-/// Complete files of the tree that are not in `.links`, no two of them equal.
+/// Complete files of the tree that are not in `.links`.
 #[derive(Debug, Default)]
 struct NewFiles {
+    /// No two of them are equal.
     files: Vec<NewFile>,
+    /// Links to them.
+    links: Vec<NewLink>,
     /// Their names below the directory that the tree is put into, each with a NUL at its end.
     paths: Vec<u8>,
     /// Their indexes, by the first bytes of their hashes.
@@ -52,6 +55,15 @@ struct NewFiles {
 struct NewFile {
     fingerprint: Fingerprint,
     /// Where its name begins.
+    path: u32,
+}
+
+/// A link to a new file.
+#[derive(Debug)]
+struct NewLink {
+    /// The index of the file.
+    file: u32,
+    /// Where the link's name begins.
     path: u32,
 }
 
@@ -81,18 +93,18 @@ impl TreeDeduplication {
             }
             return Ok(linked);
         }
-        let Some(equal) = self.new_files().find(file).map(CStr::to_owned) else {
+        let Some((equal, path)) = self.new_files().find(file) else {
             return Ok(linked);
         };
         match linkat(
             &self.parent_directory,
-            &equal,
+            &path,
             parent.fd(),
             &c_name,
             AtFlags::empty(),
         ) {
             Ok(()) => {
-                self.count_linked(file);
+                self.note_linked(file, equal, parent.path_below(name));
                 Ok(LinkOutcome::Done)
             }
             Err(error) if is_limit(error) => Ok(LinkOutcome::Unusable),
@@ -129,12 +141,12 @@ impl TreeDeduplication {
         let Some(path) = parent.path_below(name) else {
             return Ok(());
         };
-        let Some(equal) = self.new_files().add(file, &path) else {
+        let Some((equal, equal_path)) = self.new_files().add(file, &path) else {
             return Ok(());
         };
-        match replace(&self.parent_directory, &equal, parent.fd(), name) {
+        match replace(&self.parent_directory, &equal_path, parent.fd(), name) {
             Ok(()) => {
-                self.count_linked(file);
+                self.note_linked(file, equal, Some(path));
                 Ok(())
             }
             Err(error) if is_limit(error) => Ok(()),
@@ -150,6 +162,14 @@ impl TreeDeduplication {
             files,
             added: Vec::new(),
             linked_bytes: self.linked_bytes.load(Ordering::Relaxed),
+        }
+    }
+
+    /// Notes that `path` is a link to the new file `equal`, if it is short enough.
+    fn note_linked(&self, file: &Fingerprint, equal: u32, path: Option<CString>) {
+        self.count_linked(file);
+        if let Some(path) = path {
+            self.new_files().add_link(equal, &path);
         }
     }
 
@@ -193,41 +213,53 @@ fn replace(
 }
 
 impl NewFiles {
-    /// Where a file with this fingerprint is.
-    fn find(&self, file: &Fingerprint) -> Option<&CStr> {
+    /// The index and the path of the file with this fingerprint.
+    fn find(&self, file: &Fingerprint) -> Option<(u32, CString)> {
         let index = *self.by_hash.get(&short(file))?;
         let found = self.files.get(usize::try_from(index).ok()?)?;
         // Others may have the same first bytes. They are not deduplicated, and none is known.
-        (found.fingerprint == *file).then(|| self.path(found))
+        (found.fingerprint == *file).then(|| (index, self.path(found.path).to_owned()))
     }
 
-    /// Adds a file, or says where an equal one is.
-    fn add(&mut self, file: &Fingerprint, path: &CStr) -> Option<CString> {
-        if let Some(equal) = self.find(file) {
-            return Some(equal.to_owned());
-        }
-        let bytes = path.to_bytes_with_nul();
-        let taken = self.files.len() * size_of::<NewFile>() + self.paths.len();
-        let (index, start) = (
-            u32::try_from(self.files.len()),
-            u32::try_from(self.paths.len()),
-        );
-        let (Ok(index), Ok(start)) = (index, start) else {
-            return None;
-        };
-        if taken + size_of::<NewFile>() + bytes.len() <= MAX_BYTES {
-            self.paths.extend_from_slice(bytes);
+    /// Adds a file, or finds an equal one.
+    fn add(&mut self, file: &Fingerprint, path: &CStr) -> Option<(u32, CString)> {
+        let equal = self.find(file);
+        if equal.is_none()
+            && let Ok(index) = u32::try_from(self.files.len())
+            && let Some(path) = self.add_path(path, size_of::<NewFile>())
+        {
             self.files.push(NewFile {
                 fingerprint: *file,
-                path: start,
+                path,
             });
             self.by_hash.insert(short(file), index);
         }
-        None
+        equal
     }
 
-    fn path(&self, file: &NewFile) -> &CStr {
-        let start = usize::try_from(file.path).unwrap_or(usize::MAX);
+    fn add_link(&mut self, file: u32, path: &CStr) {
+        if let Some(path) = self.add_path(path, size_of::<NewLink>()) {
+            self.links.push(NewLink { file, path });
+        }
+    }
+
+    /// Where `path` begins now, if there is room for it and for `bytes` more.
+    fn add_path(&mut self, path: &CStr, bytes: usize) -> Option<u32> {
+        let start = u32::try_from(self.paths.len()).ok()?;
+        let path = path.to_bytes_with_nul();
+        let has_room = self.bytes() + bytes + path.len() <= MAX_BYTES;
+        has_room.then(|| self.paths.extend_from_slice(path))?;
+        Some(start)
+    }
+
+    fn bytes(&self) -> usize {
+        let entries = size_of_val(&*self.files) + size_of_val(&*self.links);
+        entries + self.paths.len()
+    }
+
+    /// The path that begins at `start`.
+    fn path(&self, start: u32) -> &CStr {
+        let start = usize::try_from(start).unwrap_or(usize::MAX);
         let rest = self.paths.get(start..).unwrap_or_default();
         CStr::from_bytes_until_nul(rest).expect("every path was added with its NUL")
     }
@@ -259,12 +291,30 @@ impl NewEntries {
         parent_directory: BorrowedFd<'_>,
     ) -> Result<(), StoreError> {
         let new = std::mem::take(&mut self.files);
-        for file in &new.files {
-            let outcome =
+        // Files that have become links to entries that others added meanwhile.
+        let mut replaced = HashSet::new();
+        for (index, file) in (0..).zip(&new.files) {
+            let path = new.path(file.path);
+            match self
+                .links
+                .add_to_links(&file.fingerprint, parent_directory, path)?
+            {
+                EntryOutcome::Added => self.added.push(file.fingerprint.hash),
+                EntryOutcome::ReplacedByExisting => {
+                    self.linked_bytes += file.fingerprint.size;
+                    replaced.insert(index);
+                }
+                EntryOutcome::Skipped => {}
+            }
+        }
+        // The links to these are still links to what they were.
+        let links = new.links.iter();
+        for link in links.filter(|link| replaced.contains(&link.file)) {
+            let file = usize::try_from(link.file).ok();
+            if let Some(file) = file.and_then(|index| new.files.get(index)) {
+                let path = new.path(link.path);
                 self.links
-                    .add_to_links(&file.fingerprint, parent_directory, new.path(file))?;
-            if outcome == EntryOutcome::Added {
-                self.added.push(file.fingerprint.hash);
+                    .add_to_links(&file.fingerprint, parent_directory, path)?;
             }
         }
         Ok(())
@@ -306,10 +356,14 @@ mod tests {
             assert_eq!(files.add(&file, &path), None);
         }
         let (file, path) = numbered(500_000);
-        assert_eq!(files.find(&file), Some(&*path));
-        assert_eq!(files.add(&file, c"another"), Some(path));
+        let found = Some((500_000, path));
+        assert_eq!(files.find(&file), found);
+        assert_eq!(files.add(&file, c"another"), found);
         assert_eq!(files.find(&numbered(999_999).0), None);
-        assert!(files.files.len() * size_of::<NewFile>() + files.paths.len() <= MAX_BYTES);
+        for _ in 0..1_000_000 {
+            files.add_link(500_000, c"another");
+        }
+        assert!(files.bytes() <= MAX_BYTES);
     }
 
     #[test]
@@ -323,6 +377,6 @@ mod tests {
         files.add(&file, &path);
         assert_eq!(files.find(&other), None);
         assert_eq!(files.add(&other, c"other"), None);
-        assert_eq!(files.find(&other), Some(c"other"));
+        assert_eq!(files.find(&other), Some((1, c"other".to_owned())));
     }
 }
