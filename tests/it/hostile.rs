@@ -14,6 +14,7 @@ use crate::support::{Fixture, Kind, Sandbox, Server, item};
 
 mod claims;
 mod content_addressed;
+mod exhaustion;
 mod nars;
 mod paused;
 mod pointers;

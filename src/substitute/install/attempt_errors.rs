@@ -1,7 +1,10 @@
 //! Why one download did not give an item, and what that means.
 
+use std::io;
 use std::mem::{Discriminant, discriminant};
 use std::sync::Arc;
+
+use rustix::io::Errno;
 
 use crate::format::error_text::chain;
 use crate::format::server_url::redacted;
@@ -90,6 +93,30 @@ pub(crate) enum FailureKind {
 }
 
 impl AttemptError {
+    /// Whether this machine failed at a nar that is not verified, and that may be the cause: by names
+    /// that the file system does not take, more levels than files can be open, or a large window.
+    pub(super) fn may_be_of_nar(&self) -> bool {
+        match self {
+            Self::Transfer(TransferError::NoMemory { .. })
+            | Self::Unpack(UnpackError::Panicked) => true,
+            // The thread that decodes has panicked.
+            Self::Transfer(TransferError::Start(source)) => !http::is_shortage(source),
+            Self::Unpack(UnpackError::Write { source, .. }) => !is_of_disk(source),
+            _ => false,
+        }
+    }
+
+    /// Whether this machine is the cause, whatever a server sends.
+    pub(super) fn is_of_this_machine(&self) -> bool {
+        self.class() >= FailureClass::Local && !self.may_be_of_nar()
+    }
+
+    /// Whether the disk is full.
+    pub(super) fn is_disk_full(&self) -> bool {
+        matches!(self, Self::Unpack(UnpackError::Write { source, .. })
+            if source.kind() == io::ErrorKind::StorageFull)
+    }
+
     /// Whether this machine has too few threads or file descriptors, or too little memory.
     pub(super) fn is_shortage(&self) -> bool {
         match self {
@@ -134,12 +161,20 @@ impl AttemptError {
         self.network()?.outage()
     }
 
-    /// Whether the server's other downloads would fail in the same way: it does not answer, or
-    /// is overloaded.
+    /// Whether the server's other downloads would fail in the same way: it does not answer, is
+    /// overloaded, or what it sends is more than this machine can take.
     pub(super) fn concerns_server(&self) -> bool {
         let is_down = matches!(self.outage(), Some(Outage::Unreachable | Outage::Silent(_)));
-        is_down || self.network().is_some_and(HttpError::asks_to_wait)
+        is_down || self.may_be_of_nar() || self.network().is_some_and(HttpError::asks_to_wait)
     }
+}
+
+/// Whether the disk or the permissions of this user are the cause, whatever is written.
+fn is_of_disk(error: &io::Error) -> bool {
+    let errors = [Errno::DQUOT, Errno::ROFS, Errno::IO, Errno::ACCESS];
+    errors
+        .iter()
+        .any(|errno| error.raw_os_error() == Some(errno.raw_os_error()))
 }
 
 fn network_class(error: &HttpError) -> FailureClass {
@@ -216,16 +251,42 @@ impl Attempt {
 
 #[cfg(test)]
 mod tests {
-    use std::io;
-
     use super::*;
+
+    fn write_error(errno: Errno) -> AttemptError {
+        AttemptError::from(CheckError::Read {
+            path: "/gnu/store/x.tmp".into(),
+            source: errno.into(),
+        })
+    }
+
+    #[test]
+    fn other_servers_are_used_after_what_the_nar_may_have_caused() {
+        for errno in [
+            Errno::MFILE,
+            Errno::NAMETOOLONG,
+            Errno::ILSEQ,
+            Errno::EXIST,
+            Errno::INVAL,
+            Errno::MLINK,
+            Errno::FBIG,
+            Errno::NOSPC,
+        ] {
+            let error = write_error(errno);
+            assert!(!error.is_of_this_machine(), "{errno}");
+            assert_eq!(error.class(), FailureClass::Local, "{errno}");
+            assert_eq!(error.is_disk_full(), errno == Errno::NOSPC);
+        }
+        for errno in [Errno::DQUOT, Errno::ROFS, Errno::IO, Errno::ACCESS] {
+            assert!(write_error(errno).is_of_this_machine(), "{errno}");
+        }
+        let start = |errno: Errno| TransferError::Start(Arc::new(errno.into()));
+        assert!(AttemptError::from(start(Errno::AGAIN)).is_of_this_machine());
+    }
 
     #[test]
     fn a_tree_that_cannot_be_read_again_is_a_local_failure() {
-        let error = AttemptError::from(CheckError::Read {
-            path: "/gnu/store/x.tmp".into(),
-            source: io::Error::from_raw_os_error(nix::libc::EMFILE),
-        });
+        let error = write_error(Errno::MFILE);
         assert_eq!(error.class(), FailureClass::Local);
         assert!(error.is_shortage());
         let error = AttemptError::from(CheckError::Mismatch(NarMismatch::ContentAddress));

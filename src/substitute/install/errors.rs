@@ -259,6 +259,7 @@ impl ItemError {
             | Self::NotTried => FailureClass::Absent,
             Self::AllFailed(attempts) => attempts
                 .iter()
+                .filter(|attempt| !attempt.error.may_be_of_nar())
                 .map(|attempt| attempt.error.class())
                 // A server that does not have the nar after all is a failed download here:
                 // its narinfo said that it has.
@@ -270,7 +271,8 @@ impl ItemError {
                     }
                 })
                 .max()
-                .unwrap_or(FailureClass::Transient),
+                // Whatever was sent, this machine failed.
+                .unwrap_or(FailureClass::Local),
             Self::Store(StoreError::Interrupted) => FailureClass::Interrupted,
             Self::Store(_)
             | Self::Open { .. }
@@ -288,7 +290,7 @@ impl ItemError {
     /// Whether this machine has too few threads or file descriptors, or too little memory, so that
     /// doing less at a time may help.
     pub(in crate::substitute) fn is_shortage(&self) -> bool {
-        matches!(self, Self::AllFailed(all) if all.last().is_some_and(|it| it.error.is_shortage()))
+        matches!(self, Self::AllFailed(all) if all.iter().any(|it| it.error.is_shortage()))
     }
 
     /// Whether something that it refers to cannot be had, so that another build with other
@@ -305,14 +307,10 @@ impl ItemError {
         self.class() < FailureClass::Local && !matches!(self, Self::NotTried)
     }
 
-    /// Whether another server's bytes may help: these failed on the way or were not right.
+    /// Whether another server's bytes may help: these failed on the way or may not be right.
     #[must_use]
     pub(crate) fn is_of_servers(&self) -> bool {
-        let is_theirs = matches!(
-            self.class(),
-            FailureClass::Transient | FailureClass::Refused
-        );
-        is_theirs && matches!(self, Self::AllFailed(_))
+        matches!(self, Self::AllFailed(all) if !all.iter().any(|it| it.error.is_of_this_machine()))
     }
 
     /// This failure, after which another build of the item was planned, which failed with

@@ -2,7 +2,8 @@
 //!
 //! Whatever is wrong with what a server sends, the next candidate is tried: another download
 //! of the same narinfo, then an equivalent narinfo of another server. Only trouble on this
-//! side (a full disk, permissions) stops at once, because no other server can help with it.
+//! side (a full disk, permissions) stops at once, because no other server can help with it; unless
+//! the nar, which is not verified yet, may have caused it.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex};
@@ -101,13 +102,9 @@ impl Installer {
         earlier: Vec<Attempt>,
         retries: &Arc<ItemRetries>,
     ) -> Result<Checked, ItemError> {
-        let destination = request.destination;
-        self.check_space(
-            destination.parent_path(),
-            &|| destination.free_space(),
-            std::iter::once(&**request.authorized),
-        )?;
-        let size_check = check_unsigned_size(request.authorized, destination.free_space()?);
+        self.check_space_for(request)?;
+        let free = request.destination.free_space()?;
+        let size_check = check_unsigned_size(request.authorized, free);
 
         let mut attempts = Attempts::after(earlier);
         let (ranked, mut start) = self.ranked_downloads(request, &attempts, retries)?;
@@ -143,7 +140,9 @@ impl Installer {
                 return Err(ItemError::Interrupted);
             }
 
-            let stop = error.class() == FailureClass::Local;
+            // If there is room for what the narinfo describes, this nar may be another one.
+            let stop = error.is_of_this_machine()
+                || error.is_disk_full() && self.check_space_for(request).is_err();
             self.note_failure(request, &candidate, error, &mut attempts, retries);
             if stop {
                 break;
@@ -151,6 +150,16 @@ impl Installer {
         }
 
         Err(attempts.into_error())
+    }
+
+    /// Refuses the requested nar if it does not fit into its directory.
+    fn check_space_for(&self, request: &UnpackRequest<'_>) -> Result<(), ItemError> {
+        let destination = request.destination;
+        self.check_space(
+            destination.parent_path(),
+            &|| destination.free_space(),
+            std::iter::once(&**request.authorized),
+        )
     }
 
     fn note_failure(

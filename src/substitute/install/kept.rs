@@ -107,13 +107,16 @@ impl Installer {
             return false;
         };
         match error {
-            error if error.class() == FailureClass::Refused => {
-                spools.discard(&kept_name(request, candidate))
+            AttemptError::Unpack(UnpackError::Write { source, .. })
+                if matches!(
+                    source.kind(),
+                    ErrorKind::StorageFull | ErrorKind::QuotaExceeded
+                ) =>
+            {
+                spools.give_up_space() || spools.remove_all() > 0
             }
-            AttemptError::Unpack(UnpackError::Write { source, .. }) => {
-                let kind = source.kind();
-                matches!(kind, ErrorKind::StorageFull | ErrorKind::QuotaExceeded)
-                    && (spools.give_up_space() || spools.remove_all() > 0)
+            error if error.class() == FailureClass::Refused || error.may_be_of_nar() => {
+                spools.discard(&kept_name(request, candidate))
             }
             _ => false,
         }

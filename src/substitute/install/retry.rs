@@ -60,7 +60,7 @@ impl Installer {
                 if self.cancel.is_canceled() {
                     return Err(ItemError::Interrupted);
                 }
-                if attempt.error.class() == FailureClass::Local {
+                if attempt.error.is_of_this_machine() {
                     return Err(ItemError::AllFailed(attempts));
                 }
             }

@@ -123,7 +123,7 @@ fn too_few_threads_are_enough_or_a_local_error() {
 }
 
 /// A shell that lowers its limit with `ulimit` before it becomes the program.
-fn with_limit(sandbox: &Sandbox, limit: &str, url: &str) -> Run {
+pub(crate) fn with_limit(sandbox: &Sandbox, limit: &str, url: &str) -> Run {
     let script = format!("ulimit {limit} && exec \"$0\" \"$@\"");
     let program = Path::new(env!("CARGO_BIN_EXE_subst"));
     run(wrapped(sandbox, &["sh", "-c", &script], program, url))
