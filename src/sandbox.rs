@@ -15,12 +15,15 @@ use std::io;
 use std::path::PathBuf;
 
 use landlock::{
-    ABI, Access as _, AccessFs, AccessNet, BitFlags, CompatLevel, Compatible as _, LandlockStatus,
-    PathBeneath, PathFd, PathFdError, RestrictSelfAttr as _, RestrictionStatus, Ruleset,
-    RulesetAttr as _, RulesetCreatedAttr as _, RulesetError, RulesetStatus, Scope,
+    ABI, Access as _, AccessFs, AccessNet, AddRuleError, AddRulesError, BitFlags, CompatLevel,
+    Compatible as _, LandlockStatus, PathBeneath, PathFd, PathFdError, RestrictSelfAttr as _,
+    RestrictionStatus, Ruleset, RulesetAttr as _, RulesetCreatedAttr as _, RulesetError,
+    RulesetStatus, Scope,
 };
 use rustix::io::Errno;
-use rustix::thread::{CapabilitySet, CapabilitySets, capabilities, set_capabilities};
+use rustix::thread::{
+    CapabilitySet, CapabilitySets, capabilities, set_capabilities, set_no_new_privs,
+};
 
 /// What stays allowed: files, or directories with everything below them. Symlinks are followed when
 /// the sandbox is entered. What does not exist then cannot be made later.
@@ -59,9 +62,9 @@ pub(crate) enum SandboxError {
          Linux 6.2 or later is needed"
     )]
     Truncation,
-    /// The capabilities that are not needed cannot be given up.
-    #[error("giving up capabilities")]
-    Capabilities(#[source] io::Error),
+    /// The capabilities that are not needed cannot be given up, or others may be gained.
+    #[error("giving up privileges")]
+    Privileges(#[source] io::Error),
     /// The kernel refuses the rules.
     #[error("setting up Landlock")]
     Refused(#[from] RulesetError),
@@ -78,7 +81,7 @@ pub(crate) enum SandboxError {
 /// `no_new_privs` and the loss of capabilities always are.
 pub(crate) fn enter(rules: &SandboxRules) -> Result<(), SandboxError> {
     let restricted = restrict(rules);
-    give_up_capabilities()?;
+    give_up_privileges()?;
 
     let status = restricted?;
     tracing::debug!(?status, ?rules, "sandbox entered");
@@ -100,8 +103,10 @@ fn check_enforcement(ruleset: RulesetStatus, landlock: LandlockStatus) -> Result
 
 /// Reduces the capabilities of the calling thread to [`KEPT_CAPABILITIES`]. The bounding set can stay
 /// as it is: it is for the execution of programs, which gains nothing with `no_new_privs`.
-fn give_up_capabilities() -> Result<(), SandboxError> {
-    let reduced = capabilities(None).and_then(|sets| {
+fn give_up_privileges() -> Result<(), SandboxError> {
+    // Landlock has set it only if it is in effect.
+    let sets = set_no_new_privs(true).and_then(|()| capabilities(None));
+    let reduced = sets.and_then(|sets| {
         let kept = CapabilitySets {
             effective: sets.effective & KEPT_CAPABILITIES,
             permitted: sets.permitted & KEPT_CAPABILITIES,
@@ -109,7 +114,7 @@ fn give_up_capabilities() -> Result<(), SandboxError> {
         };
         set_capabilities(None, kept)
     });
-    reduced.map_err(|error| SandboxError::Capabilities(error.into()))
+    reduced.map_err(|error| SandboxError::Privileges(error.into()))
 }
 
 fn restrict(rules: &SandboxRules) -> Result<RestrictionStatus, SandboxError> {
@@ -128,7 +133,10 @@ fn restrict(rules: &SandboxRules) -> Result<RestrictionStatus, SandboxError> {
     for (paths, access) in allowed {
         for path in paths {
             match PathFd::new(path) {
-                Ok(path) => ruleset = ruleset.add_rule(PathBeneath::new(path, access))?,
+                Ok(path) => match (&mut ruleset).add_rule(PathBeneath::new(path, access)) {
+                    Err(error) if !is_outside_file_systems(&error) => return Err(error.into()),
+                    _ => {}
+                },
                 Err(error) if is_shortage(&error) => return Err(error.into()),
                 // What cannot be opened needs no rule: it cannot be used either.
                 Err(_) => {}
@@ -137,6 +145,16 @@ fn restrict(rules: &SandboxRules) -> Result<RestrictionStatus, SandboxError> {
     }
 
     Ok(ruleset.all_threads(true)?.restrict_self()?)
+}
+
+/// Whether a path leads to a pipe, or to a file without a name, by `/dev/fd`: there are no rules for those, and they are
+/// not restricted.
+fn is_outside_file_systems(error: &RulesetError) -> bool {
+    let RulesetError::AddRules(AddRulesError::Fs(AddRuleError::AddRuleCall { source, .. })) = error
+    else {
+        return false;
+    };
+    Errno::from_io_error(source) == Some(Errno::BADFD)
 }
 
 /// Whether a path could be opened with more file descriptors or memory.

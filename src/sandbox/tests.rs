@@ -2,11 +2,14 @@
 //! process of this test binary.
 
 use std::fs::{File, Permissions};
-use std::io;
+use std::io::{self, Read as _};
 use std::net::{Ipv4Addr, TcpListener, TcpStream};
+use std::os::fd::{AsRawFd as _, RawFd};
 use std::os::unix::fs::{PermissionsExt as _, chown, symlink};
 use std::path::Path;
 use std::process::{Command, ExitStatus, Stdio};
+
+use rustix::process::Resource;
 
 use super::*;
 
@@ -155,6 +158,56 @@ fn use_what_the_rules_name() {
     assert!(is_privileged_no_more());
     assert_few_capabilities();
     std::thread::spawn(assert_few_capabilities).join().unwrap();
+}
+
+#[test]
+fn what_has_no_place_in_a_file_system_needs_no_rule() {
+    if is_supported() {
+        run_alone("sandbox::tests::read_a_pipe", places().path());
+    }
+}
+
+#[test]
+#[ignore = "is the other process of the test above"]
+fn read_a_pipe() {
+    let outside = directory_of_test().join("outside");
+    let (mut pipe, mut writer) = io::pipe().unwrap();
+    let memory = rustix::fs::memfd_create("memory", rustix::fs::MemfdFlags::CLOEXEC).unwrap();
+    let mut memory = File::from(memory);
+    for file in [&mut writer as &mut dyn io::Write, &mut memory] {
+        file.write_all(b"text").unwrap();
+    }
+    drop(writer);
+    let path = |fd: RawFd| PathBuf::from(format!("/dev/fd/{fd}"));
+    let (pipe_path, memory_path) = (path(pipe.as_raw_fd()), path(memory.as_raw_fd()));
+
+    enter(&SandboxRules {
+        readable: vec![pipe_path.clone(), memory_path.clone()],
+        writable: Vec::new(),
+    })
+    .unwrap();
+
+    assert_confined(&outside);
+    assert_eq!(std::fs::read(pipe_path).unwrap(), b"text");
+    assert_eq!(std::fs::read(memory_path).unwrap(), b"text");
+    assert_eq!(pipe.read(&mut [0]).unwrap(), 0);
+}
+
+#[test]
+fn no_privileges_are_gained_even_if_the_rules_cannot_be_set_up() {
+    run_alone("sandbox::tests::have_no_descriptors", places().path());
+}
+
+#[test]
+#[ignore = "is the other process of the test above"]
+fn have_no_descriptors() {
+    let mut limit = rustix::process::getrlimit(Resource::Nofile);
+    limit.current = Some(3);
+    rustix::process::setrlimit(Resource::Nofile, limit).unwrap();
+
+    enter(&SandboxRules::default()).unwrap_err();
+    assert!(is_privileged_no_more());
+    assert_few_capabilities();
 }
 
 /// This thread has no capability that a store does not need, and cannot get one back.

@@ -5,7 +5,7 @@ use std::os::unix::process::CommandExt as _;
 use std::process::Command;
 use std::sync::{Arc, Mutex};
 
-use crate::support::sandbox::{Running, run};
+use crate::support::sandbox::{Running, run, run_with_input};
 use crate::support::server::{Reply, Server};
 use crate::support::{Fixture, Kind, Sandbox, item, wait_until};
 
@@ -84,6 +84,18 @@ fn it_can_be_switched_off() {
         threads.iter().all(|is_confined| !is_confined),
         "{threads:?}"
     );
+}
+
+#[test]
+fn an_acl_from_a_pipe_keeps_the_sandbox() {
+    let sandbox = Sandbox::new();
+    let server = Server::start(|request| Reply::file(&Kind::Guix.directory(), request));
+    let arguments = ["query", "--sandbox", "require", &item("sample")];
+    let command = sandbox.command(Kind::Guix, &server.url(), &arguments);
+    let acl = std::fs::read_to_string(sandbox.path("acl")).unwrap();
+    std::fs::remove_file(sandbox.path("acl")).unwrap();
+    std::os::unix::fs::symlink("/dev/stdin", sandbox.path("acl")).unwrap();
+    run_with_input(command, &acl).exits(0);
 }
 
 #[test]
