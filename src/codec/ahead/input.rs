@@ -5,10 +5,9 @@ use std::time::{Duration, Instant};
 
 /// An input, and the bytes that were put back in front of it.
 pub(in crate::codec) struct PushbackInput<R> {
-    /// What was put back; the part that is read first is the last element.
-    front: Vec<Vec<u8>>,
-    /// How many bytes of the part that is read first have been consumed.
-    consumed: usize,
+    /// What was put back, with how many bytes of each part have been consumed; the part that is read first is the last
+    /// element.
+    front: Vec<(Vec<u8>, usize)>,
     /// Bytes that have been read and not put back.
     taken: u64,
     inner: R,
@@ -22,7 +21,6 @@ impl<R: BufRead> PushbackInput<R> {
         let (since, waited) = (Instant::now(), Duration::ZERO);
         Self {
             front: Vec::new(),
-            consumed: 0,
             taken: 0,
             inner,
             since,
@@ -45,13 +43,9 @@ impl<R: BufRead> PushbackInput<R> {
     /// Puts `bytes` in front of everything else.
     pub(super) fn put_back(&mut self, bytes: Vec<u8>) {
         self.taken = self.taken.saturating_sub(bytes.len() as u64);
-        if self.consumed > 0
-            && let Some(first) = self.front.last_mut()
-        {
-            first.drain(..self.consumed);
+        if !bytes.is_empty() {
+            self.front.push((bytes, 0));
         }
-        self.consumed = 0;
-        self.front.push(bytes);
     }
 
     /// Moves input to `bytes` until these are `length` bytes; whether the input had that many.
@@ -84,13 +78,12 @@ impl<R: BufRead> BufRead for PushbackInput<R> {
         while self
             .front
             .last()
-            .is_some_and(|first| first.len() == self.consumed)
+            .is_some_and(|(first, consumed)| first.len() == *consumed)
         {
             self.front.pop();
-            self.consumed = 0;
         }
         match self.front.last() {
-            Some(first) => Ok(&first[self.consumed..]),
+            Some((first, consumed)) => Ok(&first[*consumed..]),
             None => {
                 let before = Instant::now();
                 let available = self.inner.fill_buf();
@@ -102,10 +95,9 @@ impl<R: BufRead> BufRead for PushbackInput<R> {
 
     fn consume(&mut self, count: usize) {
         self.taken += count as u64;
-        if self.front.is_empty() {
-            self.inner.consume(count)
-        } else {
-            self.consumed += count
+        match self.front.last_mut() {
+            None => self.inner.consume(count),
+            Some((_, consumed)) => *consumed += count,
         }
     }
 }
@@ -129,5 +121,20 @@ mod tests {
         input.read_to_string(&mut rest).unwrap();
         assert_eq!((&one, &*rest), (b"a", "-bcdef"));
         assert!(!input.fill(&mut Vec::new(), 1).unwrap());
+    }
+
+    #[test]
+    fn what_is_put_back_is_not_copied_when_more_is_put_in_front() {
+        let mut input = PushbackInput::new(io::empty());
+        input.put_back(vec![0; 100]);
+        let start = input.fill_buf().unwrap().as_ptr();
+        for more in [Vec::new(), vec![1]] {
+            input.read_exact(&mut [0]).unwrap();
+            let count = more.len();
+            input.put_back(more);
+            input.read_exact(&mut vec![0; count]).unwrap();
+        }
+        let rest = input.fill_buf().unwrap();
+        assert_eq!((rest.len(), rest.as_ptr()), (98, start.wrapping_add(2)));
     }
 }
