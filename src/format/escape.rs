@@ -31,6 +31,14 @@ pub(crate) fn clip(text: &str, max: usize) -> &str {
     &text[..end.unwrap_or(0)]
 }
 
+/// `text`, which a server may have made as long as it likes, cut to about `max` bytes.
+pub(crate) fn bounded(text: String, max: usize) -> String {
+    match clip(&text, max) {
+        head if head.len() < text.len() => format!("{head}..."),
+        _ => text,
+    }
+}
+
 /// Whether `text` has nothing but printable ASCII characters and line breaks. Every byte is looked at, which
 /// the compiler does for many at a time.
 pub(crate) fn is_plain(text: &[u8]) -> bool {

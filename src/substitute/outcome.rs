@@ -7,7 +7,7 @@ use std::fmt;
 use std::sync::Arc;
 
 use crate::format::error_text::chain;
-use crate::format::escape::clip;
+use crate::format::escape::bounded;
 use crate::format::narinfo::NarInfoError;
 use crate::http::{HttpError, HttpErrorKind, Outage};
 use crate::trust::verdict::Refusal;
@@ -262,7 +262,10 @@ impl LookupFailure {
 impl fmt::Display for LookupFailure {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Request(error) => f.write_str(&bounded(error.without_url().to_string())),
+            Self::Request(error) => {
+                let reason = error.without_url().to_string();
+                f.write_str(&bounded(reason, REASON_BYTES_MAX))
+            }
             Self::Cached(text) => f.write_str(text),
             Self::NotAwaited => f.write_str(NOT_AWAITED),
             Self::Download(Outage::Silent(time)) => {
@@ -273,15 +276,8 @@ impl fmt::Display for LookupFailure {
     }
 }
 
-/// A reason that a server may have made as long as it likes, cut to a sensible length.
-fn bounded(reason: String) -> String {
-    match clip(&reason, REASON_BYTES_MAX) {
-        head if head.len() < reason.len() => format!("{head}..."),
-        _ => reason,
-    }
-}
-
-const REASON_BYTES_MAX: usize = 1000;
+/// As many bytes of a reason are kept and shown.
+pub(super) const REASON_BYTES_MAX: usize = 1000;
 
 /// A server's items are for another store directory than the one in use.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]

@@ -13,6 +13,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use rustix::fs::{Mode, OFlags};
 use rustix::io;
 
+use crate::format::escape::bounded;
 use crate::format::nar::EntryName;
 
 use crate::store::canonical;
@@ -25,6 +26,8 @@ use super::top_entry::TopEntry;
 
 /// The longest name that Linux takes, with a NUL at its end.
 const PATH_MAX: usize = 4096;
+/// As many bytes of a name are kept in an error.
+const PATH_SHOWN_MAX: usize = 512;
 
 pub(super) struct Directory {
     fd: Arc<OwnedFd>,
@@ -115,7 +118,7 @@ impl Directory {
     ) -> UnpackError {
         UnpackError::Write {
             action,
-            path: self.path().join(name.as_os_str()),
+            path: self.shown_path(name),
             source: source.into(),
         }
     }
@@ -146,12 +149,20 @@ impl Directory {
         CString::new(names.join(&b'/')).ok()
     }
 
-    /// The directory's full name, for messages.
-    pub(super) fn path(&self) -> PathBuf {
-        match &self.place {
-            Place::Outside { path, .. } => path.clone(),
-            Place::In(parent, name) => parent.path().join(name.as_os_str()),
-        }
+    /// The full name of the entry `name`, for messages: cut, since a server may have made it as long as it likes.
+    pub(super) fn shown_path(&self, name: &EntryName) -> PathBuf {
+        let (mut names, mut next) = (vec![name], self);
+        let mut path = loop {
+            match &next.place {
+                Place::Outside { path, .. } => break path.clone(),
+                Place::In(parent, name) => {
+                    names.push(name);
+                    next = parent;
+                }
+            }
+        };
+        path.extend(names.into_iter().rev().map(EntryName::as_os_str));
+        bounded(path.to_string_lossy().into_owned(), PATH_SHOWN_MAX).into()
     }
 }
 

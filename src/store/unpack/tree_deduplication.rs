@@ -184,7 +184,7 @@ impl TreeDeduplication {
 
 fn failure(parent: &Directory, name: &EntryName, source: Errno) -> StoreError {
     StoreError::Deduplicate {
-        path: parent.path().join(name.as_os_str()),
+        path: parent.shown_path(name),
         source: source.into(),
     }
 }

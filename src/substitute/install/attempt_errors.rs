@@ -7,11 +7,13 @@ use std::sync::Arc;
 use rustix::io::Errno;
 
 use crate::format::error_text::chain;
+use crate::format::escape::bounded;
 use crate::format::server_url::redacted;
 use crate::http::{self, HttpError, HttpErrorKind, Outage};
 use crate::store::unpack::{CheckError, NarMismatch, UnpackError};
 use crate::substitute::download::candidate::DownloadCandidate;
 use crate::substitute::download::errors::TransferError;
+use crate::substitute::outcome::REASON_BYTES_MAX;
 use crate::trust::verdict::AuthorizedNarInfo;
 
 /// What a failure means for the exit code and for another try.
@@ -130,10 +132,11 @@ impl AttemptError {
 
     /// The error and its causes on one line, without the URL of the download.
     pub(super) fn reason(&self) -> String {
-        match self {
+        let reason = match self {
             Self::Transfer(TransferError::Network(source)) => source.without_url().to_string(),
             other => chain(other),
-        }
+        };
+        bounded(reason, REASON_BYTES_MAX)
     }
 
     /// The kind of failure.
@@ -282,6 +285,15 @@ mod tests {
         }
         let start = |errno: Errno| TransferError::Start(Arc::new(errno.into()));
         assert!(AttemptError::from(start(Errno::AGAIN)).is_of_this_machine());
+    }
+
+    #[test]
+    fn a_long_reason_is_cut() {
+        let error = AttemptError::from(CheckError::Read {
+            path: "/x".repeat(1 << 20).into(),
+            source: io::Error::from_raw_os_error(nix::libc::EMFILE),
+        });
+        assert!(error.reason().len() <= REASON_BYTES_MAX + "...".len());
     }
 
     #[test]

@@ -4,8 +4,11 @@
 use std::path::Path;
 use std::process::Command;
 
+use subst::format::nar::{EntryName, NarWriter};
+
 use super::only;
 use crate::support::fixture::base;
+use crate::support::publisher::{Publisher, command};
 use crate::support::sandbox::{make_writable, run};
 use crate::support::{Fixture, Kind, Run, Sandbox, Server, item, listing};
 
@@ -147,6 +150,40 @@ fn too_few_file_descriptors_are_a_local_error() {
             assert_orderly(&sandbox, &ended);
         }
     }
+}
+
+/// The names in a nar are chosen by whoever serves it.
+#[test]
+fn a_failure_deep_in_a_tree_is_told_in_few_words() {
+    const LEVELS: usize = 300;
+    let sandbox = Sandbox::new();
+    let publisher = Publisher::new(&sandbox, "server", 1);
+    Publisher::trust(&sandbox, &[&publisher]);
+    let name = EntryName::new(&[b'n'; 255]).unwrap();
+    let mut nar = NarWriter::new(Vec::new());
+    nar.directory(None).unwrap();
+    for _ in 0..LEVELS {
+        nar.directory(Some(&name)).unwrap();
+    }
+    for _ in 0..=LEVELS {
+        nar.end_directory().unwrap();
+    }
+    let nar = nar.finish().unwrap();
+    let item = publisher.publish('1', &nar, nar.len() as u64, "");
+
+    let script = "ulimit -n 100 && exec \"$0\" \"$@\"";
+    let program = command(&sandbox, &publisher.url(), &["fetch", &item]);
+    let mut limited = Command::new("sh");
+    limited.args(["-c", script]).arg(program.get_program());
+    limited.args(program.get_args()).env_clear();
+    limited.envs(
+        program
+            .get_envs()
+            .filter_map(|(name, value)| Some((name, value?))),
+    );
+    let ended = run(limited).exits(5).says("Too many open files");
+    assert!(ended.stderr.len() < 3000, "{}", ended.stderr);
+    assert_orderly(&sandbox, &ended);
 }
 
 #[test]
