@@ -98,6 +98,7 @@ fn carry_out(
         has_successor,
         ..
     } = plan;
+    fetch.report_failures(&failed);
     let outcome = FetchOutcome {
         failed,
         valid: complete,

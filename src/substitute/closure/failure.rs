@@ -7,13 +7,12 @@
 
 use std::collections::HashSet;
 
-use crate::format::error_text::ErrorChain;
 use crate::substitute::closure::coordinator::{Coordinator, PlannedItemState};
 use crate::substitute::closure::fetch::{OnFailure, TICK};
 use crate::substitute::closure::preparing::is_final;
 use crate::substitute::install::ItemError;
 use crate::substitute::item_lookup::ItemLookup;
-use crate::substitute::progress::{ProgressEvent, with_ticks};
+use crate::substitute::progress::with_ticks;
 
 /// An item of the plan, and why it cannot be had as planned.
 pub(super) type Failure = (usize, ItemError);
@@ -140,10 +139,7 @@ impl Coordinator<'_> {
                 continue;
             }
 
-            self.fetch.progress.event(ProgressEvent::Failed {
-                item: &failure.0,
-                reason: format_args!("{}", ErrorChain(&failure.1)),
-            });
+            self.fetch.report_failures(std::slice::from_ref(&failure));
             self.outcome.failed.push(failure);
             self.has_stopped |= self.fetch.on_failure == OnFailure::Stop;
         }

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use crate::format::error_text::ErrorChain;
 use crate::format::store_path::StorePath;
 use crate::store::Store;
 use crate::substitute::clock::Clock;
@@ -10,7 +11,7 @@ use crate::substitute::closure::ahead::ItemsAhead;
 use crate::substitute::closure::plan::PlannedItem;
 use crate::substitute::install::{FailureClass, Installer, ItemError};
 use crate::substitute::lookup::Resolver;
-use crate::substitute::progress::Progress;
+use crate::substitute::progress::{Progress, ProgressEvent};
 
 /// What to do with the rest when an item cannot be had.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -39,6 +40,18 @@ pub(crate) struct ClosureFetch {
     pub(crate) jobs: usize,
     /// What to do with the rest when an item cannot be had.
     pub(crate) on_failure: OnFailure,
+}
+
+impl ClosureFetch {
+    /// Reports each of the `failed` items.
+    pub(super) fn report_failures(&self, failed: &[(StorePath, ItemError)]) {
+        for (item, error) in failed {
+            self.progress.event(ProgressEvent::Failed {
+                item,
+                reason: format_args!("{}", ErrorChain(error)),
+            });
+        }
+    }
 }
 
 /// What came of it.

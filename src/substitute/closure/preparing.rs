@@ -101,11 +101,12 @@ impl ClosureFetch {
         mut failed: Vec<(StorePath, ItemError)>,
         another: Option<ResolveError>,
     ) -> FetchOutcome {
-        self.progress.event(ProgressEvent::Finished);
         let is_canceled = self.installer.cancel.is_canceled();
         if let Some(why) = another.or(is_canceled.then_some(ResolveError::Interrupted)) {
             replace_preparing(&mut failed, why);
         }
+        self.report_failures(&failed);
+        self.progress.event(ProgressEvent::Finished);
         total.failed.extend(failed);
         total
     }

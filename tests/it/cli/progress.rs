@@ -250,3 +250,27 @@ fn a_failed_item_is_reported_with_its_reason() {
         "{failed}"
     );
 }
+
+#[test]
+fn items_that_no_server_has_are_reported_as_failed() {
+    let sandbox = Sandbox::new();
+    let fixture = Fixture::copy(Kind::Guix, sandbox.path("server"));
+    let output = sandbox.path("output").display().to_string();
+    let fetches: [&[&str]; 4] = [
+        &["--keep-going", &item("notes")],
+        &[],
+        &["--wait", "1s"],
+        &["--output", &output],
+    ];
+    for arguments in fetches {
+        let arguments = [&["fetch", "--progress", "json"], arguments, &[NOTHING]].concat();
+        let told = events(&sandbox.subst(&fixture.url(), &arguments).exits(1));
+        let failed = told.iter().filter(|event| event["event"] == "failed");
+        let failed: Vec<_> = failed.map(|event| &event["reason"]).collect();
+        assert_eq!(failed.len(), 1, "{arguments:?}: {told:#?}");
+        assert!(
+            failed[0].as_str().unwrap().starts_with("no server has it"),
+            "{failed:?}"
+        );
+    }
+}

@@ -90,20 +90,20 @@ fn fetch(
     let mut wait = PreparationWait::new(context.settings.wait, context.cancel.clone());
     loop {
         let waits = wait.has_time();
-        match unpack(
-            context,
-            &resolver,
-            &installer,
-            destination,
-            report_item,
-            waits,
-        ) {
-            Err(error) if error.is_preparing() && waits => {
+        let unpacked = unpack(context, &resolver, &installer, destination, report_item);
+        if let Err(error) = &unpacked {
+            if error.is_preparing() && waits {
                 wait.wait(1, &*context.progress);
                 resolver.discard(report_item.path.clone());
+                continue;
             }
-            unpacked => return Ok((unpacked, installer.kept_bytes())),
+            context.progress.event(ProgressEvent::Failed {
+                item: &report_item.path,
+                reason: format_args!("{}", chain(error)),
+            });
         }
+        context.progress.event(ProgressEvent::Finished);
+        return Ok((unpacked, installer.kept_bytes()));
     }
 }
 
@@ -113,7 +113,6 @@ fn unpack(
     installer: &Installer,
     destination: &Destination,
     report_item: &mut FetchReportItem,
-    waits: bool,
 ) -> Result<(), ItemError> {
     let item = AvailableItem::find(installer, resolver, &report_item.path)?;
     report_item.download_size = item.download_size();
@@ -121,45 +120,23 @@ fn unpack(
 
     let staging = OutputStaging::begin(destination)?;
     let temporary = staging.temporary().clone();
-    with_progress(context, installer, report_item, waits, || {
-        let builds = AllowedBuilds::Any;
-        let sync = context.settings.sync;
-        let checked = item.unpack(installer, resolver, &temporary, None, builds, sync)?;
-        temporary.sync_items(sync)?;
-        staging.publish(checked, sync)?;
-        installer.item_is_complete(&report_item.path);
-        Ok(())
-    })
-}
-
-/// Reports the progress of `work`, which unpacks the item of `report_item`, and its failure, unless the item `waits` to be
-/// prepared.
-fn with_progress(
-    context: &Context,
-    installer: &Installer,
-    report_item: &FetchReportItem,
-    waits: bool,
-    work: impl FnOnce() -> Result<(), ItemError>,
-) -> Result<(), ItemError> {
-    let progress = &context.progress;
-    let download_size = report_item.download_size.unwrap_or_default();
-    progress.event(ProgressEvent::Planned {
+    context.progress.event(ProgressEvent::Planned {
         items: 1,
-        download_size,
+        download_size: report_item.download_size.unwrap_or_default(),
     });
-
-    let unpacked = with_ticks(TICK, || installer.report_progress(), work);
-    if let Err(error) = &unpacked
-        && !(waits && error.is_preparing())
-    {
-        progress.event(ProgressEvent::Failed {
-            item: &report_item.path,
-            reason: format_args!("{}", chain(error)),
-        });
-    }
-
-    progress.event(ProgressEvent::Finished);
-    unpacked
+    with_ticks(
+        TICK,
+        || installer.report_progress(),
+        || {
+            let builds = AllowedBuilds::Any;
+            let sync = context.settings.sync;
+            let checked = item.unpack(installer, resolver, &temporary, None, builds, sync)?;
+            temporary.sync_items(sync)?;
+            staging.publish(checked, sync)?;
+            installer.item_is_complete(&report_item.path);
+            Ok(())
+        },
+    )
 }
 
 /// The place for the tree: nothing may be there yet.
