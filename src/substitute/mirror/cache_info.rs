@@ -25,11 +25,27 @@ pub(super) fn write_cache_info(
     store_dir: &StoreDir,
 ) -> Result<(), TargetError> {
     if stated_store(target)?.is_none() {
-        let text = CacheInfo::text_for(store_dir);
+        let text = target.text(&MirrorKey::of_cache_info(), BYTES_MAX)?;
+        let text = completed(&text.unwrap_or_default(), store_dir);
         target.replace(&[(MirrorKey::of_cache_info(), &text)])?;
         target.sync_names()?;
     }
     Ok(())
+}
+
+/// The fields of `text`, which name no store, and that of `store_dir`; if there are none, those of a new mirror.
+fn completed(text: &str, store_dir: &StoreDir) -> String {
+    let fields = text.lines().filter(|line| line.contains(':'));
+    // Programs differ in which one counts of a repeated field.
+    let fields = fields.filter(|line| !line.starts_with("StoreDir"));
+    let mut completed: String = fields.map(|line| format!("{line}\n")).collect();
+    match completed.is_empty() {
+        true => CacheInfo::text_for(store_dir),
+        false => {
+            completed.push_str(&format!("StoreDir: {}\n", store_dir.as_str()));
+            completed
+        }
+    }
 }
 
 /// The store that `target` is for, if that is another one than `store_dir`.

@@ -72,7 +72,7 @@ fn only_a_mirror_is_verified_and_collected() {
 }
 
 #[test]
-fn a_cache_info_that_names_no_store_is_replaced() {
+fn a_cache_info_that_names_no_store_is_completed() {
     let sandbox = Sandbox::new();
     let (publisher, a, to) = mirrored(&sandbox);
     let file = sandbox.path("mirror/nix-cache-info");
@@ -93,10 +93,17 @@ fn a_cache_info_that_names_no_store_is_replaced() {
         assert_eq!(std::fs::read(&file).unwrap(), whole);
     }
 
-    let changed = "StoreDir: /gnu/store\nPriority: 10\n";
-    std::fs::write(&file, changed).unwrap();
-    mirror(&sandbox, &publisher.url(), &["--closure", &a]).exits(0);
-    assert_eq!(std::fs::read_to_string(&file).unwrap(), changed);
+    let changed = "Priority: 10\nStoreDir: /gnu/store\n";
+    for text in [
+        changed,
+        "Priority: 10\n",
+        "Priority: 10",
+        "StoreDir:\nPriority: 10\n",
+    ] {
+        std::fs::write(&file, text).unwrap();
+        mirror(&sandbox, &publisher.url(), &["--closure", &a]).exits(0);
+        assert_eq!(std::fs::read_to_string(&file).unwrap(), changed);
+    }
 }
 
 #[test]
