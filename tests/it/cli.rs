@@ -27,6 +27,7 @@ mod mirror;
 mod mirror_bucket_care;
 mod mirror_buckets;
 mod mirror_gc;
+mod mirror_names;
 mod mirror_parts;
 mod mirror_places;
 mod mirror_servers;

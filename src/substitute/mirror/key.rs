@@ -6,12 +6,20 @@ use std::path::{Path, PathBuf};
 use percent_encoding::percent_decode_str;
 use url::Url;
 
-use crate::format::store_path::HashPart;
+use crate::format::compression::Compression;
+use crate::format::store_path::{HashPart, StorePathRef};
 
 /// The directory of a mirror that is no part of what clients read: the lock, temporary files, tombstones.
 pub(super) const OWN_DIRECTORY: &str = "subst";
 /// The file in which a mirror describes itself.
 pub(super) const CACHE_INFO: &str = "nix-cache-info";
+
+/// What names begin with that are made of the hash of a nar's file.
+const BY_HASH: &str = "nar/sha256-";
+/// What follows `.nar` in the names of compressed nars.
+const NAR_ENDINGS: [&str; 11] = [
+    "", ".xz", ".zst", ".zstd", ".bz2", ".gz", ".lzip", ".lz", ".lz4", ".br", ".gzip",
+];
 
 /// The longest name, and the longest of a directory or file in it: what file systems and S3 allow.
 const KEY_BYTES_MAX: usize = 1000;
@@ -49,10 +57,8 @@ impl MirrorKey {
     /// The key of a nar by the SHA-256 of its file, for one that cannot have another.
     #[must_use]
     pub(super) fn of_file_hash(hash: &[u8; 32]) -> Self {
-        Self(format!(
-            "nar/sha256-{}",
-            data_encoding::HEXLOWER.encode(hash)
-        ))
+        let hash = data_encoding::HEXLOWER.encode(hash);
+        Self(format!("{BY_HASH}{hash}"))
     }
 
     /// The key of the narinfo of the item with this hash part.
@@ -79,12 +85,33 @@ impl MirrorKey {
         HashPart::parse(self.0.strip_suffix(".narinfo")?).ok()
     }
 
-    /// Whether it is the usual name of a nar: in `nar/`, or with its ending.
+    /// Whether publishers, or mirrors, give nars such names. No directory that such names are in has such a name.
     #[must_use]
     pub(super) fn is_of_nar(&self) -> bool {
         let name = self.file_name();
-        let (start, end) = name.rsplit_once('.').unwrap_or((name, ""));
-        self.0.starts_with("nar/") || end == "nar" || start.ends_with(".nar")
+        match self.0.rsplit_once('/') {
+            None => has_nar_ending(name),
+            Some((directory, _)) => {
+                let method = directory.strip_prefix("nar/").map(Compression::parse);
+                let is_of_nars = directory == "nar" || matches!(method, Some(Ok(_)));
+                let is_name = has_nar_ending(name) || StorePathRef::parse(name).is_ok();
+                is_of_nars && (is_name || self.is_by_hash())
+            }
+        }
+    }
+
+    /// Whether publishers give such a name to a nar of `item`: one without an ending has the name of the item, as with
+    /// `guix publish`. Web servers take the ending for the type of a file.
+    #[must_use]
+    pub(super) fn is_of_nar_of(&self, item: StorePathRef<'_>) -> bool {
+        let name = self.file_name();
+        self.is_of_nar() && (has_nar_ending(name) || name == item.base())
+    }
+
+    /// Whether it is one of [`MirrorKey::of_file_hash`], or looks so.
+    #[must_use]
+    pub(super) fn is_by_hash(&self) -> bool {
+        self.0.starts_with(BY_HASH)
     }
 
     /// Whether it is that of a narinfo.
@@ -127,6 +154,11 @@ impl fmt::Display for MirrorKey {
     }
 }
 
+fn has_nar_ending(name: &str) -> bool {
+    let ending = name.rsplit_once(".nar").map(|(_, ending)| ending);
+    ending.is_some_and(|ending| NAR_ENDINGS.contains(&ending))
+}
+
 fn is_component(name: &str) -> bool {
     !name.is_empty()
         && !name.starts_with('.')
@@ -153,13 +185,40 @@ mod tests {
     #[test]
     fn names_tell_nars_and_narinfos() {
         let key = |name: &str| MirrorKey::of_file(name).unwrap();
-        for name in ["nar/lzip/x", "x.nar", "deep/x.nar.xz"] {
+        let hash = "a".repeat(32);
+        let (item, by_hash) = (format!("{hash}-x.html"), MirrorKey::of_file_hash(&[1; 32]));
+        for name in [
+            by_hash.as_str(),
+            &format!("nar/{item}"),
+            &format!("nar/lzip/{item}"),
+            "nar/x.nar",
+            "x.nar",
+            "x.nar.xz",
+        ] {
             assert!(key(name).is_of_nar(), "{name}");
         }
-        for name in ["index.html", "nar", "x.nar.xz.sig", "nar.txt"] {
+        for name in [
+            "index.html",
+            "nar",
+            "x.nar.xz.sig",
+            "x.nar.html",
+            "x.narxz",
+            "nar.txt",
+            "deep/x.nar.xz",
+            "nar/index.html",
+            "nar/lzip",
+            "nar/deep/x.nar",
+            "nar/lzip/sha256-00",
+            "narx/x.nar",
+            &item,
+        ] {
             assert!(!key(name).is_of_nar(), "{name}");
         }
-        let hash = "a".repeat(32);
+        let item = StorePathRef::parse(&item).unwrap();
+        let other = format!("nar/{}-x.html", "b".repeat(32));
+        assert!(key("nar/x.nar").is_of_nar_of(item));
+        assert!(key(&format!("nar/zstd/{}", item.base())).is_of_nar_of(item));
+        assert!(!key(&other).is_of_nar_of(item) && !by_hash.is_of_nar_of(item));
         assert!(key(&format!("{hash}.narinfo")).item_of_narinfo().is_some());
         assert!(
             key(&format!("x/{hash}.narinfo"))

@@ -15,6 +15,7 @@ use super::text::DownloadEdit;
 use crate::format::hash::FileHash;
 use crate::format::server_list::ServerList;
 use crate::format::server_url::redacted;
+use crate::format::store_path::StorePathRef;
 use crate::substitute::download::candidate::DownloadCandidate;
 use crate::substitute::download::checked_copy::{CheckedNarFile, NarCopier, NarFileClaims};
 use crate::substitute::download::errors::{CopyError, TransferError};
@@ -77,19 +78,20 @@ impl NarStorage<'_> {
             .claims
             .file_hash
             .map(|hash| MirrorKey::of_file_hash(hash.as_bytes()));
+        let own_key = self.own_key(narinfo.narinfo.store_path(), nar, own)?;
         // Held until the nar has its name: nothing comes between the look at the name and that, and what several items
         // have is copied once.
-        let name = nar.key.as_ref().or(by_hash.as_ref());
+        let name = own_key.or(by_hash.as_ref());
         let naming = name.map(|name| self.naming.of(name));
         let _naming = naming.as_ref().map(|naming| lock(naming));
         let mut is_taken = false;
-        for key in nar.key.iter().chain(&by_hash) {
+        for key in own_key.into_iter().chain(&by_hash) {
             match self.is_there(key, &nar.claims)? {
                 Some(true) => {
                     self.target.keep_name(key);
                     return Ok(key.clone());
                 }
-                Some(false) if Some(key) == nar.key.as_ref() => {
+                Some(false) if Some(key) == own_key => {
                     is_taken = !is_own(own, key, &nar.claims);
                 }
                 Some(false) | None => {}
@@ -99,17 +101,12 @@ impl NarStorage<'_> {
             return Err(MirrorFailure::SignedUrl(nar.url.clone()));
         }
 
-        let expected = nar.key.as_ref().filter(|_| !is_taken);
+        let expected = own_key.filter(|_| !is_taken);
         let (file, hash) = self.copy(narinfo, nar, expected.or(by_hash.as_ref()))?;
         let by_hash = MirrorKey::of_file_hash(hash.as_bytes());
-        let key = match &nar.key {
-            // The nar of another item may have got it by its hash.
-            Some(key)
-                if !is_taken
-                    && (is_own(own, key, &nar.claims) || self.target.size(key)?.is_none()) =>
-            {
-                key
-            }
+        let key = match own_key {
+            Some(key) if *key == by_hash => key,
+            Some(key) if !is_taken && self.may_become(key, nar, own)? => key,
             Some(key) if nar.is_signed => {
                 return match self.is_there(key, &nar.claims)? {
                     Some(true) => Ok(key.clone()),
@@ -120,6 +117,37 @@ impl NarStorage<'_> {
         };
         self.target.publish(file, key, &hash)?;
         Ok(key.clone())
+    }
+
+    /// The key of the URL of `nar`, if the nar can have it: a server chooses no other file of the mirror.
+    fn own_key<'n>(
+        &self,
+        item: StorePathRef<'_>,
+        nar: &'n NamedNar,
+        own: &[NamedNar],
+    ) -> Result<Option<&'n MirrorKey>, MirrorFailure> {
+        let key = nar.key.as_ref().filter(|key| {
+            let is_usual = key.is_of_nar_of(item) || key.is_by_hash();
+            let size = self.target.size(key);
+            (is_usual || nar.is_signed || is_own(own, key, &nar.claims))
+                && !size.is_err_and(|error| error.is_of_other_kind())
+        });
+        match key.is_none() && nar.is_signed {
+            true => Err(MirrorFailure::SignedUrl(nar.url.clone())),
+            false => Ok(key),
+        }
+    }
+
+    /// Whether `nar`, which is not the file `key`, may become it.
+    fn may_become(
+        &self,
+        key: &MirrorKey,
+        nar: &NamedNar,
+        own: &[NamedNar],
+    ) -> Result<bool, MirrorFailure> {
+        // The nar of another item may have got such a name by its hash, or get it later.
+        let is_free = !key.is_by_hash() && self.is_there(key, &nar.claims)?.is_none();
+        Ok(is_free || is_own(own, key, &nar.claims))
     }
 
     /// Whether the file `key` is the nar of `claims`; `None` if there is no such file.

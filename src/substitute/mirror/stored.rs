@@ -112,7 +112,10 @@ pub(super) fn has_nars(
     let nars = named_nars(stored, dialect);
     for nar in &nars {
         let size = match &nar.key {
-            Some(key) => target.size(key)?,
+            Some(key) => match target.size(key) {
+                Err(error) if error.is_of_other_kind() => None,
+                size => size?,
+            },
             None => None,
         };
         let is_there = size.is_some() && nar.claims.file_size.is_none_or(|it| size == Some(it));

@@ -119,12 +119,42 @@ fn listed_items_that_the_mirror_does_not_have_are_named() {
 fn without_grace_nothing_is_left_over() {
     let sandbox = Sandbox::new();
     mirrored(&sandbox);
-    std::fs::create_dir_all(sandbox.path("mirror/nar")).unwrap();
-    std::fs::write(sandbox.path("mirror/nar/orphan"), "orphan").unwrap();
-    std::fs::write(sandbox.path("mirror/index.html"), "hello").unwrap();
+    let by_hash = format!("nar/sha256-{}", "0".repeat(64));
+    let in_directory = format!("nar/zstd/{}", name('d'));
+    for orphan in [&by_hash, &in_directory, "nar/x.nar.xz", "x.nar.zst"] {
+        write(&sandbox, orphan);
+    }
     let keep = list(&sandbox, "b");
     gc(&sandbox, &["--keep-list", &keep, "--grace", "0"]).exits(0);
-    assert_eq!(names(&sandbox), ["b.nar", &narinfo('b'), "index.html"]);
+    assert_eq!(names(&sandbox), ["b.nar", &narinfo('b')]);
+}
+
+/// Writes a file of this name in the mirror.
+fn write(sandbox: &Sandbox, name: &str) {
+    let file = sandbox.path("mirror").join(name);
+    std::fs::create_dir_all(file.parent().unwrap()).unwrap();
+    std::fs::write(file, "precious").unwrap();
+}
+
+#[test]
+fn files_that_are_no_nars_stay() {
+    let sandbox = Sandbox::new();
+    mirrored(&sandbox);
+    for other in [
+        "index.html",
+        "hello.nar.sig",
+        "nar/README.html",
+        "nar/other/x",
+        "releases/hello.nar",
+        "releases/hello.nar.sig",
+    ] {
+        write(&sandbox, other);
+    }
+    let before = contents(&sandbox.path("mirror"));
+    gc(&sandbox, &["--grace", "0"])
+        .exits(0)
+        .says("0 items and 0 nars removed");
+    assert_eq!(contents(&sandbox.path("mirror")), before);
 }
 
 #[test]
@@ -136,9 +166,8 @@ fn a_mirror_in_a_directory_of_another_one_is_left_alone() {
     let mut nested = command(&sandbox, &url, &["mirror", "--closure", &a]);
     nested.arg("--to").arg(sandbox.path("mirror/in/it"));
     run(nested).exits(0);
-    std::fs::write(sandbox.path("mirror/in/left-over.nar"), "").unwrap();
-    let mut expected = contents(&sandbox.path("mirror"));
-    expected.remove("in/left-over.nar").unwrap();
+    let expected = contents(&sandbox.path("mirror"));
+    std::fs::write(sandbox.path("mirror/left-over.nar"), "").unwrap();
 
     gc(&sandbox, &["--grace", "0"])
         .exits(0)

@@ -90,18 +90,18 @@ fn the_server_that_has_the_wanted_compression_comes_first() {
     let nar = crate::support::publisher::file_nar(b"a");
     let a = one.publish_file('a', "a", "");
     let compressed = zstd::encode_all(&nar[..], 3).unwrap();
-    std::fs::write(two.dir.join("a.zst"), &compressed).unwrap();
+    std::fs::write(two.dir.join("a.nar.zst"), &compressed).unwrap();
     two.describe(
         'a',
         &nar,
         nar.len() as u64,
         "",
-        "URL: a.zst\nCompression: zstd\n",
+        "URL: a.nar.zst\nCompression: zstd\n",
     );
     for summary in ["1 item copied", "1 there already"] {
         let arguments = ["--closure", &a, "--compression", "zstd"];
         mirror(&sandbox, &urls, &arguments).exits(0).says(summary);
-        assert!(contents(&sandbox.path("mirror")).contains_key("a.zst"));
+        assert!(contents(&sandbox.path("mirror")).contains_key("a.nar.zst"));
     }
 }
 

@@ -108,8 +108,8 @@ fn what_is_repaired_keeps_its_compression_methods_and_the_rest_is_left_alone() {
     let publish = |digit: char, references: &str| {
         let nar = file_nar(digit.to_string().as_bytes());
         let compressed = zstd::encode_all(&nar[..], 3).unwrap();
-        std::fs::write(publisher.dir.join(format!("{digit}.zst")), compressed).unwrap();
-        let other = format!("URL: {digit}.zst\nCompression: zstd\n");
+        std::fs::write(publisher.dir.join(format!("{digit}.nar.zst")), compressed).unwrap();
+        let other = format!("URL: {digit}.nar.zst\nCompression: zstd\n");
         let downloads = format!("{other}URL: {digit}.nar\nCompression: none\n");
         std::fs::write(publisher.nar(digit), &nar).unwrap();
         publisher.describe(digit, &nar, nar.len() as u64, references, &downloads)
@@ -123,11 +123,11 @@ fn what_is_repaired_keeps_its_compression_methods_and_the_rest_is_left_alone() {
     let path = sandbox.path("mirror");
     let whole = contents(&path);
 
-    for damaged in ["a.zst", "c.nar"] {
+    for damaged in ["a.nar.zst", "c.nar"] {
         std::fs::write(path.join(damaged), "").unwrap();
         // The servers have b in another way now, but it needs no repair.
         let b = std::fs::read_to_string(publisher.narinfo('b')).unwrap();
-        let b = b.replace("URL: b.zst\nCompression: zstd\n", "");
+        let b = b.replace("URL: b.nar.zst\nCompression: zstd\n", "");
         std::fs::write(publisher.narinfo('b'), b).unwrap();
         verify(&sandbox, &publisher.url(), &["--deep", "--repair"]).exits(0);
         assert!(contents(&path) == whole, "{damaged}");
@@ -220,14 +220,16 @@ fn what_belongs_to_no_item_is_no_fault() {
     let sandbox = Sandbox::new();
     let (publisher, _, path) = mirrored(&sandbox);
     std::fs::create_dir_all(path.join("nar/lzip")).unwrap();
-    for file in ["nar/lzip/old", "index.html", ".hidden"] {
+    let old = format!("nar/lzip/{}", name('d'));
+    for file in [&*old, "nar/old", "index.html", ".hidden"] {
         std::fs::write(path.join(file), "text").unwrap();
     }
     std::os::unix::fs::symlink("/", path.join("link")).unwrap();
     let output = verify(&sandbox, &publisher.url(), &["--json"]).exits(0);
     let json = output.json();
-    assert_eq!(json["orphans"], json!(["nar/lzip/old"]));
-    assert_eq!(json["foreign"], json!([".hidden", "index.html", "link"]));
+    assert_eq!(json["orphans"], json!([old]));
+    let foreign = json!([".hidden", "index.html", "link", "nar/old"]);
+    assert_eq!(json["foreign"], foreign);
     output.says("1 nar belongs to no item (4 B)");
 }
 

@@ -50,6 +50,11 @@ pub(super) fn hint(failure: &MirrorFailure, to: &MirrorPlace, advice: &Advice) -
         MirrorFailure::Target(TargetError::LeaseLost(_)) => {
             format!("run it again{COPIES_THE_REST}")
         }
+        MirrorFailure::Target(TargetError::Directory { source, .. })
+            if source.kind() == ErrorKind::NotADirectory =>
+        {
+            "give a directory with --to".to_owned()
+        }
         MirrorFailure::Target(
             TargetError::File { source, .. } | TargetError::Directory { source, .. },
         ) => return file_hint(source, to),
@@ -111,9 +116,11 @@ fn file_hint(error: &io::Error, to: &MirrorPlace) -> Option<String> {
         ErrorKind::StorageFull | ErrorKind::QuotaExceeded => Some(format!(
             "free some space (`df {name}`) and run it again{COPIES_THE_REST}"
         )),
-        ErrorKind::NotADirectory => Some("give a directory with --to".to_owned()),
-        // A link, or something else that is no file.
-        ErrorKind::Other => Some(
+        // A link, or something else that is no file or no directory.
+        ErrorKind::Other
+        | ErrorKind::AlreadyExists
+        | ErrorKind::NotADirectory
+        | ErrorKind::IsADirectory => Some(
             "a mirror consists of regular files and directories: move what is there away; to use another disk, \
              mount it there, or give a directory on it with --to"
                 .to_owned(),

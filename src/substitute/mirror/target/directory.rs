@@ -109,7 +109,8 @@ impl MirrorDirectory {
             Ok(stat) if FileType::from_raw_mode(stat.st_mode) == FileType::RegularFile => {
                 Ok(Some(stat.st_size.try_into().unwrap_or(0)))
             }
-            Ok(_) => Err(TargetError::of("use", key)(io::Error::other(
+            Ok(_) => Err(TargetError::of("use", key)(io::Error::new(
+                io::ErrorKind::AlreadyExists,
                 "it is not a regular file",
             ))),
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),

@@ -1,6 +1,6 @@
 //! What could not be done with the files of a mirror.
 
-use std::io;
+use std::io::{self, ErrorKind};
 
 use crate::http::HttpError;
 
@@ -85,6 +85,12 @@ impl TargetError {
             Ok(source) => Self::of_bucket("read", file)(source),
             Err(source) => Self::of("read", file)(source),
         }
+    }
+
+    /// Whether a file cannot have the name because something else has it, or the name of a directory in it.
+    pub(crate) fn is_of_other_kind(&self) -> bool {
+        let kinds = [ErrorKind::AlreadyExists, ErrorKind::NotADirectory];
+        matches!(self, Self::File { source, .. } if kinds.contains(&source.kind()))
     }
 
     pub(super) fn of(action: &'static str, file: impl ToString) -> impl FnOnce(io::Error) -> Self {
