@@ -123,20 +123,22 @@ impl MirrorCollector<'_> {
                 let next = inventory.narinfos.iter().skip(number).take(TEXTS_AHEAD);
                 read_narinfos_ahead(self.target, next)?;
             }
-            let narinfo = match read_narinfo(self.target, &listed.item, self.store_dir)? {
-                None => continue,
-                Some(Ok(narinfo)) => narinfo,
-                Some(Err(source)) => {
-                    let file = MirrorKey::of_narinfo(&listed.item).to_string();
-                    return Err(MirrorFailure::NarInfo { file, source });
-                }
-            };
+            let read = read_narinfo(self.target, &listed.item, self.store_dir)?;
+            let Some(read) = read else { continue };
+            let read = read.and_then(|narinfo| {
+                let nars = named_keys(&narinfo)?;
+                Ok((narinfo, nars))
+            });
+            let (narinfo, nars) = read.map_err(|source| MirrorFailure::NarInfo {
+                file: MirrorKey::of_narinfo(&listed.item).to_string(),
+                source,
+            })?;
             items.push(RetainedItem {
                 path: narinfo.store_path().to_path(),
                 modified: listed.modified,
                 bytes: listed.size,
                 references: narinfo.references().map(|it| it.hash_part()).collect(),
-                nars: named_keys(&narinfo).collect(),
+                nars,
             });
         }
         Ok(items)

@@ -14,7 +14,7 @@ pub(super) const TEXTS_AHEAD: usize = 1000;
 
 /// The files of a mirror.
 pub(super) struct Inventory {
-    /// The narinfos, in the order of their hash parts.
+    /// The narinfos, in the order of their hash parts. One may be a link, which web servers follow.
     pub(super) narinfos: Vec<ListedNarInfo>,
     /// The other files, and their sizes.
     pub(super) files: HashMap<MirrorKey, u64>,
@@ -70,19 +70,16 @@ impl Inventory {
     }
 
     fn add(&mut self, file: ListedFile) {
-        let Some(key) = file.key else {
-            self.foreign.push(file.name);
-            return;
-        };
-        match key.item_of_narinfo() {
-            Some(item) => self.narinfos.push(ListedNarInfo {
+        let name = MirrorKey::of_file(&file.name);
+        let item = name.as_ref().and_then(MirrorKey::item_of_narinfo);
+        match (item, file.key) {
+            (Some(item), _) => self.narinfos.push(ListedNarInfo {
                 item,
                 size: file.size,
                 modified: file.modified,
             }),
-            None => {
-                self.files.insert(key, file.size);
-            }
+            (None, Some(key)) => drop(self.files.insert(key, file.size)),
+            (None, None) => self.foreign.push(file.name),
         }
     }
 }
@@ -99,6 +96,9 @@ pub(crate) enum NarInfoFault {
     /// It has the name of another item.
     #[error("it describes {}", .0.base())]
     OtherItem(StorePath),
+    /// It leads out of the mirror.
+    #[error("its URL `{}` is not that of a file of the mirror", .0.escape_debug())]
+    Url(String),
 }
 
 /// Reads the narinfos `listed` together, for [`read_narinfo`], if each would take a round trip.
@@ -136,10 +136,16 @@ pub(super) fn read_narinfo(
     })))
 }
 
-/// The keys of all nars that `narinfo` names. A query is no part of a file's name.
-pub(super) fn named_keys(narinfo: &NarInfo) -> impl Iterator<Item = MirrorKey> {
-    narinfo.downloads().iter().filter_map(|download| {
+/// The keys that the nars may have that `narinfo` names, whatever the URL of the mirror.
+///
+/// # Errors
+/// A relative URL is not that of a file of the mirror.
+pub(super) fn named_keys(narinfo: &NarInfo) -> Result<Vec<MirrorKey>, NarInfoFault> {
+    let mut keys = Vec::new();
+    for download in narinfo.downloads() {
         let url = narinfo.download_url(download);
-        MirrorKey::of_nar(url.split(['?', '#']).next()?)
-    })
+        let named = MirrorKey::all_of_nar(url);
+        keys.extend(named.ok_or_else(|| NarInfoFault::Url(url.to_owned()))?);
+    }
+    Ok(keys)
 }

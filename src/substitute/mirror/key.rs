@@ -45,6 +45,27 @@ impl MirrorKey {
         Self::of_file(&path).filter(|key| key.file_name() != CACHE_INFO && !key.is_narinfo())
     }
 
+    /// The keys that the nar at `url` may have, a field of a narinfo, wherever clients find the mirror; `None` if the field
+    /// is relative and leads to nothing that a key could name.
+    #[must_use]
+    pub(super) fn all_of_nar(url: &str) -> Option<Vec<Self>> {
+        // A query is no part of a file's name.
+        let plain = url.split(['?', '#']).next().and_then(Self::of_nar);
+        if let Some(key) = plain {
+            return Some(vec![key]);
+        }
+
+        let is_absolute = Url::parse(url).is_ok();
+        let url = Url::parse("http://mirror/").ok()?.join(url).ok()?;
+        let path = percent_decode_str(url.path()).decode_utf8_lossy();
+        let path = path.strip_prefix('/').unwrap_or(&path);
+        let below = path.match_indices('/').map(|(slash, _)| &path[slash + 1..]);
+        let mut keys: Vec<Self> = below.filter_map(Self::of_file).collect();
+        keys.extend(Self::of_file(path));
+        keys.retain(|key| key.is_of_nar() || (!is_absolute && key.0 == path));
+        (is_absolute || !keys.is_empty()).then_some(keys)
+    }
+
     /// The key of a file that has this name relative to the mirror; `None` if nothing that clients read has
     /// such a name.
     #[must_use]

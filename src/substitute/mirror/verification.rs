@@ -11,7 +11,7 @@ use std::thread::{self, Builder};
 use super::cache_info::stated_store;
 use super::failure::{MirrorFailure, class_of_copy};
 use super::findings::{MirrorFault, MirrorFinding, MirrorVerification, VerificationWork};
-use super::inventory::{Inventory, ListedNarInfo, read_narinfo, read_narinfos_ahead};
+use super::inventory::{Inventory, ListedNarInfo, NarInfoFault, read_narinfo, read_narinfos_ahead};
 use super::key::MirrorKey;
 use super::lookup::MirrorTrust;
 use super::stored::{NamedNar, named_nars};
@@ -228,10 +228,16 @@ impl MirrorVerifier<'_> {
                 reference.hash_part(),
                 MirrorKey::of_narinfo(&reference.hash_part()),
             );
-            if !work.listed.contains(&item) && !self.has_narinfo_now(work, item, &key)? {
-                let fault = MirrorFault::MissingReference(reference.to_path());
-                faults.push((key.to_string(), fault));
+            if work.listed.contains(&item) {
+                continue;
             }
+            let fault = match self.has_narinfo_now(work, item, &key) {
+                Ok(true) => continue,
+                Ok(false) => MirrorFault::MissingReference(reference.to_path()),
+                Err(error) if error.is_of_other_kind() => MirrorFault::Unreadable(error),
+                Err(error) => return Err(error),
+            };
+            faults.push((key.to_string(), fault));
         }
         Ok(())
     }
@@ -252,7 +258,8 @@ impl MirrorVerifier<'_> {
                 Some(key) => (key, self.nar_fault(work, key, nar)?),
                 None => {
                     let key = MirrorKey::of_narinfo(&narinfo.store_path().hash_part());
-                    faults.push((key.to_string(), MirrorFault::Url(nar.url.clone())));
+                    let fault = NarInfoFault::Url(nar.url.clone());
+                    faults.push((key.to_string(), MirrorFault::NarInfo(fault)));
                     continue;
                 }
             };

@@ -158,6 +158,56 @@ fn files_that_are_no_nars_stay() {
 }
 
 #[test]
+fn a_link_to_a_narinfo_may_need_any_nar() {
+    let sandbox = Sandbox::new();
+    mirrored(&sandbox);
+    let (link, moved) = (
+        sandbox.path("mirror").join(narinfo('c')),
+        sandbox.path("moved"),
+    );
+    std::fs::rename(&link, &moved).unwrap();
+    std::os::unix::fs::symlink(&moved, &link).unwrap();
+    let before = names(&sandbox);
+    let keep = list(&sandbox, "b");
+    let output = gc(&sandbox, &["--keep-list", &keep, "--grace", "0"]);
+    output.exits(5).says(&narinfo('c'));
+    assert_eq!(names(&sandbox), before);
+    assert!(sandbox.path("mirror/c.nar").exists());
+}
+
+#[test]
+fn a_nar_is_named_by_any_url_that_leads_to_it() {
+    let sandbox = Sandbox::new();
+    mirrored(&sandbox);
+    let file = sandbox.path("mirror").join(narinfo('c'));
+    let text = std::fs::read_to_string(&file).unwrap();
+    let collect = |url: &str, is_kept: bool| {
+        std::fs::write(&file, text.replace("URL: c.nar", &format!("URL: {url}"))).unwrap();
+        let run = gc(&sandbox, &["--grace", "0"]);
+        assert_eq!(sandbox.path("mirror/c.nar").exists(), is_kept, "{url}");
+        run
+    };
+    for url in [
+        "/c.nar",
+        "./c.nar",
+        "../c.nar",
+        "x/../c.nar",
+        "c.nar?x",
+        "/below/c.nar",
+        "http://mirror.example/c.nar",
+        "http://mirror.example/below/%63.nar?x#y",
+        "//mirror.example/c.nar",
+    ] {
+        collect(url, true).exits(0);
+    }
+    for url in ["x//c.nar/", "x/", ".", "c.nar/%00"] {
+        let run = collect(url, true);
+        run.exits(5).says("not that of a file");
+    }
+    collect("http://cache.example/", false).exits(0);
+}
+
+#[test]
 fn a_mirror_in_a_directory_of_another_one_is_left_alone() {
     let sandbox = Sandbox::new();
     let (publisher, a) = published(&sandbox);

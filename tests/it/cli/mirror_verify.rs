@@ -234,6 +234,28 @@ fn what_belongs_to_no_item_is_no_fault() {
 }
 
 #[test]
+fn a_narinfo_of_a_reference_that_cannot_be_read_is_a_finding_among_others() {
+    for is_directory in [false, true] {
+        let sandbox = Sandbox::new();
+        let (publisher, _, path) = mirrored(&sandbox);
+        std::fs::remove_file(path.join("a.nar")).unwrap();
+        let b = path.join(narinfo('b'));
+        let moved = sandbox.path("moved");
+        std::fs::rename(&b, &moved).unwrap();
+        match is_directory {
+            true => std::fs::create_dir(&b).unwrap(),
+            false => std::os::unix::fs::symlink(&moved, &b).unwrap(),
+        }
+        let output = verify(&sandbox, &publisher.url(), &["--json"]).exits(5);
+        let expected = [
+            found("a.nar", "missing", false),
+            found(&narinfo('b'), "unreadable", false),
+        ];
+        assert_eq!(findings(&output.json()), expected);
+    }
+}
+
+#[test]
 fn verification_needs_no_lock_and_no_server_but_repair_does() {
     let sandbox = Sandbox::new();
     let (publisher, _, path) = mirrored(&sandbox);

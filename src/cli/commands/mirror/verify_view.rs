@@ -84,10 +84,7 @@ impl MirrorFaultStatus {
         match fault {
             MirrorFault::Size { .. } | MirrorFault::Contents(_) => Self::Damaged,
             MirrorFault::Missing | MirrorFault::MissingReference(_) => Self::Missing,
-            MirrorFault::NarInfo(_)
-            | MirrorFault::CacheInfo
-            | MirrorFault::Url(_)
-            | MirrorFault::Method => Self::Invalid,
+            MirrorFault::NarInfo(_) | MirrorFault::CacheInfo | MirrorFault::Method => Self::Invalid,
             MirrorFault::Unauthorized(_) | MirrorFault::ContentOnly => Self::Unauthorized,
             MirrorFault::Unreadable(_) | MirrorFault::Undecoded(_) => Self::Unreadable,
         }
