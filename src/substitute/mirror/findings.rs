@@ -72,6 +72,13 @@ pub(crate) struct MirrorFinding {
     pub(crate) fault: MirrorFault,
 }
 
+impl MirrorFinding {
+    /// Whether it is a narinfo that does not say of which item it is, and neither does another one.
+    pub(crate) fn is_nameless(&self) -> bool {
+        self.item.is_none() && self.file.ends_with(".narinfo")
+    }
+}
+
 /// What is wrong with a file of a mirror.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum MirrorFault {

@@ -255,6 +255,33 @@ fn a_narinfo_of_a_reference_that_cannot_be_read_is_a_finding_among_others() {
     }
 }
 
+/// Nothing refers to a, so that nothing but its narinfo says its name.
+#[test]
+fn an_item_whose_name_is_not_known_is_to_be_copied_again() {
+    let sandbox = Sandbox::new();
+    let (publisher, a, path) = mirrored(&sandbox);
+    let whole = contents(&path);
+    std::fs::write(path.join(narinfo('a')), "damaged").unwrap();
+    let mut gc = command(&sandbox, "", &["mirror", "gc"]);
+    gc.arg("--to").arg(&path);
+    run(gc).exits(5).says("copy the item again");
+    for words in [&[][..], &["--repair"]] {
+        let output = verify(&sandbox, &publisher.url(), words).exits(3);
+        let output = output.says("copy the item again");
+        let stderr = &output.stderr;
+        assert!(!stderr.contains("--repair"), "{stderr}");
+        assert!(!stderr.contains("--substitute-urls"), "{stderr}");
+    }
+    std::fs::remove_file(path.join("b.nar")).unwrap();
+    let output = verify(&sandbox, &publisher.url(), &[]).exits(3);
+    output.says("copy the item again").says("--repair");
+    verify(&sandbox, &publisher.url(), &["--repair"]).exits(3);
+
+    mirror(&sandbox, &publisher.url(), &["--closure", &a]).exits(0);
+    assert_eq!(contents(&path), whole);
+    verify(&sandbox, &publisher.url(), &["--deep"]).exits(0);
+}
+
 #[test]
 fn verification_needs_no_lock_and_no_server_but_repair_does() {
     let sandbox = Sandbox::new();

@@ -16,6 +16,10 @@ use crate::trust::verdict::Refusal;
 /// What hints to run a copy again add.
 pub(super) const COPIES_THE_REST: &str = ", which copies only what is missing";
 
+/// What hints say about a narinfo whose item is not known.
+pub(super) const COPY_AGAIN: &str =
+    "copy the item again (`subst mirror --closure` or `--list`), or remove the file";
+
 /// What the user can do about `failure` of a copy to the mirror `to`.
 pub(super) fn hint(failure: &MirrorFailure, to: &MirrorPlace, advice: &Advice) -> Option<String> {
     let text = match failure {
@@ -34,11 +38,7 @@ pub(super) fn hint(failure: &MirrorFailure, to: &MirrorPlace, advice: &Advice) -
         MirrorFailure::MissingReference(missing) => {
             format!("the message about {} says what helps", missing.base())
         }
-        MirrorFailure::NarInfo { .. } => {
-            let mut verify = mirror_command("verify --repair", to, advice);
-            advice.add_servers(&mut verify);
-            format!("`{verify}` fetches it again; if no server has the item, remove the file")
-        }
+        MirrorFailure::NarInfo { .. } => narinfo_hint(to, advice),
         MirrorFailure::Record(_) => "use that version".to_owned(),
         MirrorFailure::Target(TargetError::Locked(_)) => {
             "wait for the other process, or end it".to_owned()
@@ -75,6 +75,13 @@ pub(super) fn hint(failure: &MirrorFailure, to: &MirrorPlace, advice: &Advice) -
         _ => by_class(failure.class(), advice),
     };
     Some(text)
+}
+
+/// What the user can do about a narinfo of the mirror that does not describe its item.
+fn narinfo_hint(to: &MirrorPlace, advice: &Advice) -> String {
+    let mut verify = mirror_command("verify --repair", to, advice);
+    advice.add_servers(&mut verify);
+    format!("`{verify}` fetches it again if another item refers to it; otherwise {COPY_AGAIN}")
 }
 
 /// The command that does `what` with the mirror `to`, with the options of this run that it needs.

@@ -15,7 +15,7 @@ use crate::format::error_text::chain;
 use crate::substitute::mirror::{MirrorFault, MirrorFinding, MirrorVerification};
 use crate::trust::verdict::Refusal;
 
-use super::hint::mirror_command;
+use super::hint::{COPY_AGAIN, mirror_command};
 
 /// What was found in a mirror.
 #[derive(Serialize)]
@@ -30,7 +30,7 @@ pub(super) struct VerifiedMirror {
     /// Whether narinfos have the signatures of too few principals.
     #[serde(skip)]
     lacks_votes: bool,
-    /// Whether there is a fault other than these two.
+    /// Whether there is a fault other than these two, and those of narinfos whose items are not known.
     #[serde(skip)]
     has_other_fault: bool,
 }
@@ -42,6 +42,8 @@ struct MirrorFindingView {
     status: MirrorFaultStatus,
     reason: String,
     repaired: bool,
+    #[serde(skip)]
+    is_nameless: bool,
 }
 
 /// The kind of a fault.
@@ -119,6 +121,7 @@ impl VerifiedMirror {
             status: MirrorFaultStatus::of(&finding.fault),
             reason: chain(&finding.fault),
             repaired: false,
+            is_nameless: finding.is_nameless(),
         });
         Self {
             findings: findings.collect(),
@@ -126,10 +129,11 @@ impl VerifiedMirror {
             foreign: found.foreign.clone(),
             unauthorized_keys: found.findings.iter().filter_map(unauthorized_key).collect(),
             lacks_votes: found.findings.iter().any(lacks_votes),
-            has_other_fault: found
-                .findings
-                .iter()
-                .any(|finding| unauthorized_key(finding).is_none() && !lacks_votes(finding)),
+            has_other_fault: found.findings.iter().any(|finding| {
+                unauthorized_key(finding).is_none()
+                    && !lacks_votes(finding)
+                    && !finding.is_nameless()
+            }),
             summary: VerifiedMirrorSummary {
                 narinfos: found.narinfos,
                 nars: found.nars,
@@ -215,8 +219,17 @@ pub(super) fn print(
     print_others(context, args, view);
     context.output.summary(&view.summary_text(), &view.summary);
 
-    let is_whole = view.findings.iter().all(|finding| finding.repaired);
-    if !is_whole && !args.repair {
+    let mut left: Vec<&MirrorFindingView> = view.findings.iter().collect();
+    left.retain(|finding| !finding.repaired);
+    if left.iter().any(|finding| finding.is_nameless) {
+        let note = format!("a narinfo does not say of which item it is: {COPY_AGAIN}");
+        context.output.note(&note);
+        left.retain(|finding| !finding.is_nameless);
+    }
+    if left.is_empty() {
+        return Ok(());
+    }
+    if !args.repair {
         let command = again_with_flag(&context.settings.invocation.words, "--repair");
         let command = command.unwrap_or_else(|| "the same command with --repair".to_owned());
         if view.has_other_fault {
@@ -232,7 +245,7 @@ pub(super) fn print(
             let advice = context.settings.advice();
             context.output.note(&advice.trust_signer(keys));
         }
-    } else if !is_whole {
+    } else {
         context.output.note(
             "what could not be repaired was left as it is: clients fetch such an item from another server; \
              one that may have it is named with --substitute-urls",
