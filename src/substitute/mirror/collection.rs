@@ -17,6 +17,9 @@ use crate::format::store_path::{HashPart, StoreDir, StorePath};
 use crate::substitute::cancel::Cancel;
 use crate::substitute::clock::Clock;
 
+/// How much later than the clock of this machine files may be written: by that of a file server, say.
+const CLOCK_BEHIND_MAX_SECONDS: u64 = 3600;
+
 /// Collects the garbage of a mirror.
 pub(crate) struct MirrorCollector<'a> {
     /// The mirror.
@@ -92,6 +95,7 @@ impl MirrorCollector<'_> {
         }
 
         let mut tombstones = Tombstones::read(self.target)?;
+        self.check_clock(&inventory, &tombstones)?;
         // The grace of a nar that has a narinfo, whoever wrote that, begins when it loses it.
         let named: HashSet<&MirrorKey> = items.iter().flat_map(|item| &item.nars).collect();
         tombstones.retain(|key| !named.contains(key));
@@ -114,6 +118,29 @@ impl MirrorCollector<'_> {
             )?;
         }
         Ok(collection)
+    }
+
+    /// Compares the clock with what the mirror knows of the time. If it is behind, so would be new tombstones, and the
+    /// next run with the right time would end the grace of all nars at once.
+    ///
+    /// # Errors
+    /// The clock is behind.
+    fn check_clock(
+        &self,
+        inventory: &Inventory,
+        tombstones: &Tombstones,
+    ) -> Result<(), MirrorFailure> {
+        let latest = self
+            .clock
+            .unix_seconds()
+            .saturating_add(CLOCK_BEHIND_MAX_SECONDS);
+        let tombstone = tombstones
+            .newest()
+            .map(|time| (time, MirrorKey::of_tombstones()));
+        match tombstone.max(inventory.newest.clone()) {
+            Some((time, file)) if time > latest => Err(MirrorFailure::Clock(file.to_string())),
+            _ => Ok(()),
+        }
     }
 
     fn items(&self, inventory: &Inventory) -> Result<Vec<RetainedItem>, MirrorFailure> {
@@ -205,7 +232,7 @@ impl MirrorCollector<'_> {
             let is_nar = key.is_of_nar() || time.is_some() || given_up.contains(key);
             if is_nar && !named.contains(key) {
                 orphans.insert(key, *size);
-                tombstones.set(key, time.unwrap_or(now).min(now));
+                tombstones.set(key, time.unwrap_or(now));
             }
         }
         tombstones.retain(|key| orphans.contains_key(key));

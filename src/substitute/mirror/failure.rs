@@ -59,6 +59,9 @@ pub(crate) enum MirrorFailure {
     /// The mirror's record is that of a later version, or damaged.
     #[error("its record {0} is damaged, or that of a later version of subst")]
     Record(String),
+    /// The clock of this machine is behind, or a file has a time of the future.
+    #[error("the clock of this machine is behind the time of {0}")]
+    Clock(String),
     /// The narinfo would lead clients to one that the mirror does not have.
     #[error("it refers to {}, which is not in the mirror", .0.base())]
     MissingReference(StorePath),
@@ -89,9 +92,11 @@ impl MirrorFailure {
             | Self::Circle => FailureClass::Refused,
             Self::Copy { source, .. } => class_of_copy(source),
             Self::Target(TargetError::Bucket { source, .. }) => class_of_network(source),
-            Self::Target(_) | Self::Network(_) | Self::NarInfo { .. } | Self::Record(_) => {
-                FailureClass::Local
-            }
+            Self::Target(_)
+            | Self::Network(_)
+            | Self::NarInfo { .. }
+            | Self::Record(_)
+            | Self::Clock(_) => FailureClass::Local,
             Self::Interrupted => FailureClass::Interrupted,
         }
     }

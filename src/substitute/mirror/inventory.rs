@@ -20,6 +20,8 @@ pub(super) struct Inventory {
     pub(super) files: HashMap<MirrorKey, u64>,
     /// What can be no file of a mirror, such as links, and what belongs to another one.
     pub(super) foreign: Vec<String>,
+    /// The narinfo or nar that was written last, and when, in Unix seconds.
+    pub(super) newest: Option<(u64, MirrorKey)>,
 }
 
 /// A file that has the name of a narinfo.
@@ -40,6 +42,7 @@ impl Inventory {
             narinfos: Vec::new(),
             files: HashMap::new(),
             foreign: Vec::new(),
+            newest: None,
         };
         target.list(&mut |file| inventory.add(file))?;
         inventory.leave_out_nested();
@@ -72,6 +75,9 @@ impl Inventory {
     fn add(&mut self, file: ListedFile) {
         let name = MirrorKey::of_file(&file.name);
         let item = name.as_ref().and_then(MirrorKey::item_of_narinfo);
+        if let Some(key) = name.filter(|key| item.is_some() || key.is_of_nar()) {
+            self.newest = self.newest.take().max(Some((file.modified, key)));
+        }
         match (item, file.key) {
             (Some(item), _) => self.narinfos.push(ListedNarInfo {
                 item,

@@ -42,6 +42,11 @@ impl Tombstones {
         self.times.get(key).copied()
     }
 
+    /// When the last of them was written.
+    pub(super) fn newest(&self) -> Option<u64> {
+        self.times.values().copied().max()
+    }
+
     /// Gives `key` a tombstone of this `time`.
     pub(super) fn set(&mut self, key: &MirrorKey, time: u64) {
         self.is_changed |= self.times.insert(key.clone(), time) != Some(time);

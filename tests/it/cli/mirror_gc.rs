@@ -208,6 +208,45 @@ fn a_nar_is_named_by_any_url_that_leads_to_it() {
 }
 
 #[test]
+fn a_clock_that_is_behind_ends_no_grace() {
+    let sandbox = Sandbox::new();
+    mirrored(&sandbox);
+    let keep = list(&sandbox, "c");
+    let before = contents(&sandbox.path("mirror"));
+    let mirror_path = sandbox.path("mirror");
+    let written = std::fs::metadata(mirror_path.join("nix-cache-info")).unwrap();
+    let now = written.modified().unwrap();
+    let set_age = |file: &str, days: i64| {
+        let path = mirror_path.join(file);
+        let file = std::fs::File::options().write(true).open(path).unwrap();
+        let day = Duration::from_secs(24 * 3600) * u32::try_from(days.abs()).unwrap();
+        let time = if days < 0 { now + day } else { now - day };
+        file.set_modified(time).unwrap();
+    };
+    for file in [&narinfo('b'), "c.nar"] {
+        set_age(file, -2);
+        let output = gc(&sandbox, &["--keep-list", &keep]).exits(5);
+        output.says("the clock of this machine").says(file);
+        assert_eq!(contents(&mirror_path), before);
+        assert_eq!(tombstones(&sandbox), "");
+        set_age(file, 0);
+    }
+
+    gc(&sandbox, &["--keep-list", &keep]).exits(0);
+    let later = tombstones(&sandbox);
+    let later = later.lines().map(|line| {
+        let (time, key) = line.split_once(' ').unwrap();
+        format!("{} {key}\n", time.parse::<u64>().unwrap() + 2 * 24 * 3600)
+    });
+    let later: String = later.collect();
+    std::fs::write(mirror_path.join("subst/tombstones"), &later).unwrap();
+    gc(&sandbox, &[]).exits(5).says("subst/tombstones");
+    assert_eq!(tombstones(&sandbox), later);
+    std::fs::remove_file(mirror_path.join("subst/tombstones")).unwrap();
+    gc(&sandbox, &[]).exits(0).says("2 nars stay");
+}
+
+#[test]
 fn a_mirror_in_a_directory_of_another_one_is_left_alone() {
     let sandbox = Sandbox::new();
     let (publisher, a) = published(&sandbox);

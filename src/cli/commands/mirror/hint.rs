@@ -39,6 +39,11 @@ pub(super) fn hint(failure: &MirrorFailure, to: &MirrorPlace, advice: &Advice) -
             format!("the message about {} says what helps", missing.base())
         }
         MirrorFailure::NarInfo { .. } => narinfo_hint(to, advice),
+        MirrorFailure::Clock(_) => {
+            "set the clock (`date` shows it); if it is right, `touch` the file, or remove \
+             subst/tombstones: then nars stay longer"
+                .to_owned()
+        }
         MirrorFailure::Record(_) => "use that version".to_owned(),
         MirrorFailure::Target(TargetError::Locked(_)) => {
             "wait for the other process, or end it".to_owned()
