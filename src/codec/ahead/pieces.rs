@@ -206,7 +206,8 @@ impl<R: BufRead, F: PieceFormat> PieceReader<R, F> {
         if let PieceSource::Decoded { content, share, .. } = last {
             self.spare = Some((content, share));
         }
-        if self.ahead.budget.is_shared() {
+        // The input may be slow, and others need the memory meanwhile.
+        if matches!(self.source, PieceSource::Input) || self.ahead.budget.is_shared() {
             self.spare = None;
         }
         Ok(())
