@@ -1,7 +1,9 @@
 //! The memory that all decoders may take together.
 //!
 //! There are two kinds of shares. Each nar that is being decoded has one for its decoder, and
-//! waits until there is memory for it; a decoder larger than the whole budget runs alone. Decoding
+//! waits until there is memory for it. It keeps the share while it waits for its server, so large
+//! decoders leave a part of the budget to ordinary ones: otherwise a single slow nar would hold up
+//! all others. A decoder larger than the rest of the budget is the only large one. Decoding
 //! ahead of a reader ([`super::ahead`]) only takes what is free, and only while a single nar is
 //! being decoded: several nars keep the cores busy without it.
 
@@ -59,28 +61,43 @@ impl MemoryBudget {
 
     /// The share of a decoder that needs `bytes`. Waits until that much is free.
     pub(super) fn stream(self: &Arc<Self>, bytes: u64) -> MemoryShare {
-        let DecoderMemory {
-            streams_bytes,
-            all_bytes,
-        } = self.limits;
-        let bytes = bytes.min(streams_bytes);
-        let mut used = self.lock();
-        used.waiting += 1;
-
-        while used.streams_bytes + bytes > streams_bytes
-            || used.ahead_bytes > 0 && used.streams_bytes + used.ahead_bytes + bytes > all_bytes
-        {
-            used = wait(&self.released, used);
-        }
-        used.waiting -= 1;
+        let bytes = bytes.min(self.limit_of(bytes));
+        let mut used = self.wait_for(bytes, self.limits.all_bytes);
         used.streams += 1;
-        used.streams_bytes += bytes;
+        drop(used);
 
         MemoryShare {
             budget: Arc::clone(self),
             kind: ShareKind::Stream,
             bytes,
         }
+    }
+
+    /// What decoders may take together for one that needs `bytes` to start.
+    fn limit_of(&self, bytes: u64) -> u64 {
+        let all = self.limits.streams_bytes;
+        let ordinary = all / 3;
+        if bytes > ordinary {
+            all - ordinary
+        } else {
+            all
+        }
+    }
+
+    /// Takes `bytes` for a decoder when that much is free, of `all_bytes` with what is decoded ahead.
+    fn wait_for(&self, bytes: u64, all_bytes: u64) -> MutexGuard<'_, MemoryUse> {
+        let limit = self.limit_of(bytes);
+        let mut used = self.lock();
+        used.waiting += 1;
+
+        while used.streams_bytes + bytes > limit
+            || used.ahead_bytes > 0 && used.streams_bytes + used.ahead_bytes + bytes > all_bytes
+        {
+            used = wait(&self.released, used);
+        }
+        used.waiting -= 1;
+        used.streams_bytes += bytes;
+        used
     }
 
     /// A share of `bytes` for decoding ahead, if that much is free and no other nar is being decoded.
@@ -105,6 +122,12 @@ impl MemoryBudget {
     /// Whether other nars are being decoded, or wait for memory.
     pub(super) fn is_shared(&self) -> bool {
         self.lock().is_shared()
+    }
+
+    /// What all decoders of nars that are being read take.
+    #[cfg(test)]
+    pub(super) fn used_by_streams(&self) -> u64 {
+        self.lock().streams_bytes
     }
 
     /// Whether every share has been released.
@@ -132,6 +155,23 @@ impl MemoryUse {
 }
 
 impl MemoryShare {
+    /// Its size.
+    pub(super) fn bytes(&self) -> u64 {
+        self.bytes
+    }
+
+    /// Enlarges the share of a decoder to `bytes`, when that much is free. It is released until then:
+    /// two decoders could otherwise wait for each other.
+    pub(super) fn require(&mut self, bytes: u64) {
+        let bytes = bytes.min(self.budget.limit_of(bytes));
+        if bytes > self.bytes {
+            self.shrink(0);
+            // Some of what is decoded ahead may be of the same nar, and is only released by its reader.
+            drop(self.budget.wait_for(bytes, u64::MAX));
+            self.bytes = bytes;
+        }
+    }
+
     /// Enlarges a share for decoding ahead to `bytes`, if that much is free.
     pub(super) fn grow(&mut self, bytes: u64) -> bool {
         let more = self.budget.ahead(bytes.saturating_sub(self.bytes));
@@ -172,10 +212,10 @@ mod tests {
     #[test]
     fn ahead_takes_what_is_free_and_only_alone() {
         let budget = budget();
-        let first = budget.stream(8);
-        assert!(budget.ahead(13).is_none(), "too much");
+        let first = budget.stream(7);
+        assert!(budget.ahead(14).is_none(), "too much");
         assert!(budget.ahead(u64::MAX).is_none());
-        let mut ahead = budget.ahead(12).unwrap();
+        let mut ahead = budget.ahead(13).unwrap();
         assert!(budget.ahead(1).is_none(), "nothing is left");
         ahead.shrink(5);
         let second = budget.stream(2);
@@ -186,15 +226,65 @@ mod tests {
         assert!(budget.is_unused());
     }
 
+    /// Until another thread waits for memory.
+    fn wait_until_shared(budget: &MemoryBudget) {
+        while budget.lock().waiting == 0 {
+            std::thread::yield_now();
+        }
+    }
+
+    #[test]
+    fn a_large_decoder_leaves_memory_to_ordinary_ones_only() {
+        let budget = budget();
+        let large = budget.stream(1000);
+        std::thread::scope(|scope| {
+            let waiting = scope.spawn(|| drop(budget.stream(4)));
+            wait_until_shared(&budget);
+            drop(budget.stream(3));
+            assert!(!waiting.is_finished());
+            drop(large);
+        });
+        assert!(budget.is_unused());
+    }
+
+    #[test]
+    fn decoders_that_turn_out_to_be_larger_do_not_wait_for_each_other() {
+        let budget = budget();
+        let (mut first, mut second) = (budget.stream(3), budget.stream(3));
+        let ahead = budget.ahead(14);
+        assert!(ahead.is_none(), "there are two streams");
+        first.require(2);
+        assert_eq!(first.bytes(), 3, "it is not made smaller");
+        std::thread::scope(|scope| {
+            scope.spawn(move || {
+                first.require(7);
+                assert_eq!(first.bytes(), 7);
+            });
+            wait_until_shared(&budget);
+            second.require(1000);
+            assert_eq!(second.bytes(), 7);
+            drop(second);
+        });
+        assert!(budget.is_unused());
+    }
+
+    #[test]
+    fn a_decoder_does_not_wait_for_what_is_decoded_ahead_of_it() {
+        let budget = budget();
+        let mut stream = budget.stream(1);
+        let ahead = budget.ahead(19).unwrap();
+        stream.require(7);
+        drop((ahead, stream));
+        assert!(budget.is_unused());
+    }
+
     #[test]
     fn a_stream_waits_for_what_is_decoded_ahead_and_is_preferred() {
         let budget = budget();
         let ahead = budget.ahead(15).unwrap();
         std::thread::scope(|scope| {
             let waiting = scope.spawn(|| drop(budget.stream(10)));
-            while !budget.is_shared() {
-                std::thread::yield_now();
-            }
+            wait_until_shared(&budget);
             assert!(budget.ahead(1).is_none(), "a stream waits for memory");
             assert!(!waiting.is_finished());
             drop(ahead);

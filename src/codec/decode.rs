@@ -116,7 +116,7 @@ impl<R: BufRead> Read for WholeInput<R> {
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use super::*;
     use crate::format::hash::NarHash;
     use crate::format::narinfo::NarInfo;
@@ -176,7 +176,7 @@ mod tests {
     }
 
     /// An lzip member made from an LZMA "alone" stream: same coder, other header and trailer.
-    fn lzip_of(bytes: &[u8]) -> Vec<u8> {
+    pub(in crate::codec) fn lzip_of(bytes: &[u8]) -> Vec<u8> {
         let mut options = liblzma::stream::LzmaOptions::new_preset(6).unwrap();
         options.dict_size(1 << 20);
         let stream = Stream::new_lzma_encoder(&options).unwrap();

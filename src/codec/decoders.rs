@@ -51,32 +51,30 @@ impl Decoders {
         consume: impl FnOnce(&mut dyn Read) -> T,
     ) -> io::Result<T> {
         let needed = needed_bytes(compression, input.fill_buf()?);
-        let _share = self.ahead.budget.stream(needed);
-        match compression {
-            Compression::Zstd => {}
-            Compression::Xz => {
-                let blocks = XzBlocks::default();
-                return Ok(consume(&mut PieceReader::new(
-                    input,
-                    blocks,
-                    self.ahead.clone(),
-                )));
+        let share = self.ahead.budget.stream(needed);
+        let blocks = match compression {
+            Compression::Zstd => {
+                let mut context = self.ahead.contexts.take();
+                let frames = ZstdFrames::new(&mut context, share)?;
+                let consumed = consume(&mut PieceReader::new(input, frames, self.ahead.clone()));
+                self.ahead.contexts.keep(context);
+                return Ok(consumed);
             }
+            Compression::Xz => XzBlocks::new(share),
+            Compression::Lzip => XzBlocks::lzip(share)?,
             // Their streams do not consist of pieces that can be told apart in advance.
             Compression::None
             | Compression::Lz4
             | Compression::Gzip
             | Compression::Brotli
-            | Compression::Lzip
             | Compression::Bzip2 => return Ok(consume(&mut *decoder(compression, input)?)),
-        }
+        };
 
-        let mut context = self.ahead.contexts.take();
-        let frames = ZstdFrames::new(&mut context)?;
-        let consumed = consume(&mut PieceReader::new(input, frames, self.ahead.clone()));
-        self.ahead.contexts.keep(context);
-
-        Ok(consumed)
+        Ok(consume(&mut PieceReader::new(
+            input,
+            blocks,
+            self.ahead.clone(),
+        )))
     }
 }
 
@@ -131,5 +129,90 @@ mod tests {
             }
         });
         assert!(decoders.ahead.budget.is_unused());
+    }
+
+    /// The bytes in use while the reader of a nar is at each byte of it.
+    fn most_used(compression: Compression, stream: &[u8], streams_bytes: u64) -> (u64, Vec<u8>) {
+        let decoders = Decoders::new(memory(streams_bytes), 1);
+        let (mut most, mut bytes) = (0, Vec::new());
+        let read = |reader: &mut dyn Read| -> io::Result<()> {
+            let mut byte = [0];
+            while reader.read(&mut byte)? > 0 {
+                bytes.push(byte[0]);
+                most = most.max(decoders.ahead.budget.used_by_streams());
+            }
+            Ok(())
+        };
+        // The later headers do not arrive in one piece.
+        let input = io::BufReader::with_capacity(33, stream);
+        decoders.decode(compression, input, read).unwrap().unwrap();
+        assert!(decoders.ahead.budget.is_unused());
+        (most, bytes)
+    }
+
+    #[test]
+    fn a_later_frame_block_or_member_takes_what_it_needs() {
+        const MIB: u64 = 1 << 20;
+        let zstd = |window_log| {
+            let mut encoder = zstd::Encoder::new(Vec::new(), 1).unwrap();
+            encoder.window_log(window_log).unwrap();
+            io::Write::write_all(&mut encoder, &[5; 100]).unwrap();
+            encoder.finish().unwrap()
+        };
+        let xz = |mebibytes: u32, has_lengths| {
+            let mut options = liblzma::stream::LzmaOptions::new_preset(0).unwrap();
+            options.dict_size(mebibytes << 20);
+            let mut filters = liblzma::stream::Filters::new();
+            filters.lzma2(&options);
+            let mut stream = liblzma::stream::MtStreamBuilder::new();
+            stream.filters(filters);
+            let check = liblzma::stream::Check::Crc32;
+            let encoder = match has_lengths {
+                // Only this one declares the lengths of blocks.
+                true => stream.threads(1).check(check).encoder(),
+                false => {
+                    let mut filters = liblzma::stream::Filters::new();
+                    filters.lzma2(&options);
+                    liblzma::stream::Stream::new_stream_encoder(&filters, check)
+                }
+            };
+            let mut packed = Vec::new();
+            liblzma::read::XzEncoder::new_stream(&[5; 100][..], encoder.unwrap())
+                .read_to_end(&mut packed)
+                .unwrap();
+            packed
+        };
+        let lzip = |size: u8| {
+            let mut member = crate::codec::decode::tests::lzip_of(&[5; 100]);
+            member[5] = size;
+            member
+        };
+        for (method, small, large) in [
+            (Compression::Zstd, zstd(20), zstd(25)),
+            (Compression::Xz, xz(1, true), xz(32, true)),
+            (Compression::Xz, xz(1, false), xz(32, false)),
+            (Compression::Lzip, lzip(20), lzip(25)),
+        ] {
+            let (first, bytes) = most_used(method, &small, 100 * MIB);
+            assert_eq!(bytes, [5; 100]);
+            assert!((MIB..2 * MIB).contains(&first), "{method}: {first}");
+
+            let stream = [small, large].concat();
+            let (most, bytes) = most_used(method, &stream, 100 * MIB);
+            assert_eq!(bytes, [5; 200]);
+            assert!((32 * MIB..33 * MIB).contains(&most), "{method}: {most}");
+            let (most, _) = most_used(method, &stream, 30 * MIB);
+            assert_eq!(most, 20 * MIB, "{method}: the largest share");
+        }
+    }
+
+    #[test]
+    fn the_estimate_of_the_first_block_is_enough() {
+        let xz = liblzma::encode_all(&[5; 100][..], 6).unwrap();
+        let lzip = crate::codec::decode::tests::lzip_of(&[5; 100]);
+        for (method, stream) in [(Compression::Xz, xz), (Compression::Lzip, lzip)] {
+            let (most, _) = most_used(method, &stream, 100 << 20);
+            assert_eq!(most, needed_bytes(method, &stream), "{method}");
+        }
     }
 }

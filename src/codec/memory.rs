@@ -1,7 +1,7 @@
 //! How much memory a decoder will need, estimated from the beginning of its input.
 //!
-//! An estimate for sharing a budget, not a limit: the decoders enforce their own. What cannot be
-//! read from the first bytes is estimated high.
+//! What cannot be read from the first bytes is estimated high. Where a later frame, block or member
+//! needs more, decoders of zstd, xz and lzip ask the budget for it then; the others never do.
 
 use crate::format::compression::Compression;
 
@@ -12,6 +12,8 @@ use super::zstd_header::{ZstdHeader, header};
 
 /// The estimate when the input does not declare its window.
 const UNKNOWN_BYTES: u64 = 16 << 20;
+/// What liblzma needs besides its dictionary.
+pub(super) const LZMA_BYTES: u64 = 128 << 10;
 
 /// The bytes of memory that decoding a stream that begins with `head` takes.
 pub(super) fn needed_bytes(compression: Compression, head: &[u8]) -> u64 {
@@ -21,12 +23,15 @@ pub(super) fn needed_bytes(compression: Compression, head: &[u8]) -> u64 {
         Compression::Lz4 => lz4::NEEDED_BYTES,
         Compression::Brotli => brotli::needed_bytes(head).unwrap_or(UNKNOWN_BYTES),
         Compression::Bzip2 => 4 << 20,
-        Compression::Zstd => {
-            zstd_window(head).map_or(UNKNOWN_BYTES, |window| window.saturating_add(512 << 10))
-        }
-        Compression::Lzip => lzip_dictionary(head).map_or(UNKNOWN_BYTES, |size| size + (64 << 10)),
-        Compression::Xz => xz_dictionary(head).map_or(UNKNOWN_BYTES, |size| size + (64 << 10)),
+        Compression::Zstd => zstd_window(head).map_or(UNKNOWN_BYTES, zstd_bytes),
+        Compression::Lzip => lzip_dictionary(head).map_or(UNKNOWN_BYTES, |size| size + LZMA_BYTES),
+        Compression::Xz => xz_dictionary(head).map_or(UNKNOWN_BYTES, |size| size + LZMA_BYTES),
     }
+}
+
+/// The bytes of memory that a zstd frame with this window takes.
+pub(super) fn zstd_bytes(window: u64) -> u64 {
+    window.saturating_add(512 << 10)
 }
 
 /// The window of the first zstd frame.

@@ -14,31 +14,29 @@
 
 use std::io::{self, BufRead};
 
-use liblzma::stream::{Action, CONCATENATED, Status, Stream};
+use liblzma::stream::{Action, CONCATENATED, Error, Status, Stream};
 
 use super::ahead::{PieceFormat, PieceScanner, PieceSizes, ScanStep};
+use super::budget::MemoryShare;
 use super::decode::MEMORY_LIMIT_BYTES;
+use super::memory::LZMA_BYTES;
 use super::xz_container::{
     StreamHeader, XzBlock, XzIndexRecords, block, check_index, corrupt, next_stream, tail,
 };
 
 /// A block with more content is decoded as it arrives.
 const CONTENT_BYTES_MAX: u64 = 32 << 20;
-/// What liblzma needs for a block besides its dictionary.
-const DECODER_BYTES: u64 = 64 << 10;
 
 /// The blocks of a nar.
-#[derive(Default)]
 pub(super) struct XzBlocks {
+    memory: LzmaMemory,
     state: XzBlocksState,
     /// What the index of the current stream has to contain.
     records: XzIndexRecords,
 }
 
-#[derive(Default)]
 enum XzBlocksState {
     /// Before the first stream.
-    #[default]
     Start,
     /// Before a block or the index of a stream; whether it is the first block of the stream.
     Between(StreamHeader, bool),
@@ -60,7 +58,62 @@ struct OpenBlock {
     tail: Vec<u8>,
 }
 
+/// The memory for liblzma, which stops where it needs more.
+struct LzmaMemory(MemoryShare);
+
+impl LzmaMemory {
+    /// A decoder within what there is.
+    fn decoder(&self, flags: u32) -> Result<Stream, Error> {
+        Stream::new_stream_decoder(self.0.bytes(), flags)
+    }
+
+    /// When `decoder` has stopped for want of memory, gives it what it needs, up to the limit.
+    fn supply(
+        &mut self,
+        decoder: &mut Stream,
+        status: Result<Status, Error>,
+    ) -> Result<Status, Error> {
+        let mut limit = decoder.memlimit();
+        while status == Err(Error::MemLimit) && limit < MEMORY_LIMIT_BYTES {
+            limit = MEMORY_LIMIT_BYTES.min(limit + LZMA_BYTES);
+            // Less than it needs is refused.
+            if decoder.set_memlimit(limit).is_ok() {
+                self.0.require(limit);
+                return Ok(Status::Ok);
+            }
+        }
+        status
+    }
+
+    /// Passes headers to `decoder`; they produce no output.
+    fn feed(&mut self, decoder: &mut Stream, parts: &[&[u8]]) -> io::Result<()> {
+        for part in parts {
+            let status = decoder.process(part, &mut [], Action::Run);
+            self.supply(decoder, status)?;
+        }
+        Ok(())
+    }
+}
+
 impl XzBlocks {
+    /// Decodes a stream of xz within `share`.
+    pub(super) fn new(share: MemoryShare) -> Self {
+        Self {
+            memory: LzmaMemory(share),
+            state: XzBlocksState::Start,
+            records: XzIndexRecords::default(),
+        }
+    }
+
+    /// Decodes the members of lzip within `share`.
+    pub(super) fn lzip(share: MemoryShare) -> io::Result<Self> {
+        let decoder = Stream::new_lzip_decoder(share.bytes(), CONCATENATED)?;
+        Ok(Self {
+            state: XzBlocksState::Rest(decoder),
+            ..Self::new(share)
+        })
+    }
+
     /// Begins the block that `input` is at; does nothing at an index.
     fn begin_block(
         &mut self,
@@ -79,8 +132,8 @@ impl XzBlocks {
         input.read_exact(&mut header)?;
         self.state = match block(&stream, &header) {
             Some(block) => {
-                let mut decoder = Stream::new_stream_decoder(MEMORY_LIMIT_BYTES, 0)?;
-                feed(&mut decoder, &[&stream.0, &header])?;
+                let mut decoder = self.memory.decoder(0)?;
+                self.memory.feed(&mut decoder, &[&stream.0, &header])?;
                 let left = block.length() - header.len() as u64;
                 let tail = tail(&stream, &block);
                 XzBlocksState::InBlock(
@@ -94,8 +147,8 @@ impl XzBlocks {
                 )
             }
             None if is_first => {
-                let mut decoder = Stream::new_stream_decoder(MEMORY_LIMIT_BYTES, CONCATENATED)?;
-                feed(&mut decoder, &[&stream.0, &header])?;
+                let mut decoder = self.memory.decoder(CONCATENATED)?;
+                self.memory.feed(&mut decoder, &[&stream.0, &header])?;
                 XzBlocksState::Rest(decoder)
             }
             None => {
@@ -134,7 +187,7 @@ impl PieceFormat for XzBlocks {
                 Ok(count)
             }
             XzBlocksState::Rest(decoder) => {
-                let count = read_rest(decoder, input, buffer)?;
+                let count = read_rest(decoder, &mut self.memory, input, buffer)?;
                 if count == 0 {
                     self.state = XzBlocksState::End;
                 }
@@ -243,6 +296,7 @@ impl OpenBlock {
 /// Reads a stream without declared lengths; `Ok(0)` at its end.
 fn read_rest(
     decoder: &mut Stream,
+    memory: &mut LzmaMemory,
     input: &mut dyn BufRead,
     buffer: &mut [u8],
 ) -> io::Result<usize> {
@@ -259,7 +313,7 @@ fn read_rest(
         let status = decoder.process(available, buffer, action);
         let taken = decoder.total_in() - before.0;
         input.consume(usize::try_from(taken).unwrap_or(usize::MAX));
-        let is_at_end = status? == Status::StreamEnd;
+        let is_at_end = memory.supply(decoder, status)? == Status::StreamEnd;
         let given = decoder.total_out() - before.1;
         if given > 0 || is_at_end {
             return Ok(usize::try_from(given).unwrap_or(usize::MAX));
@@ -272,14 +326,6 @@ fn read_rest(
             return Err(corrupt("corrupt xz stream"));
         }
     }
-}
-
-/// Passes headers to `decoder`; they produce no output.
-fn feed(decoder: &mut Stream, parts: &[&[u8]]) -> io::Result<()> {
-    for part in parts {
-        decoder.process(part, &mut [], Action::Run)?;
-    }
-    Ok(())
 }
 
 fn truncated() -> io::Error {
@@ -327,7 +373,7 @@ impl XzBlockScanner {
     /// Reads the header of a block; `None` unless it may be decoded apart from the others.
     fn begin(&mut self, stream: &StreamHeader, header: &[u8]) -> Option<ScanStep> {
         let block = block(stream, header)?;
-        let decoder = block.dictionary?.checked_add(DECODER_BYTES)?;
+        let decoder = block.dictionary?.checked_add(LZMA_BYTES)?;
         let is_fit = block.content <= CONTENT_BYTES_MAX
             && block.length() <= CONTENT_BYTES_MAX
             && decoder <= MEMORY_LIMIT_BYTES;

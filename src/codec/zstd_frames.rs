@@ -12,6 +12,8 @@ use std::io::{self, BufRead};
 use zstd::zstd_safe::{DCtx, InBuffer, OutBuffer, ResetDirective, get_error_name};
 
 use super::ahead::{PieceFormat, PieceScanner, PieceSizes, ScanStep};
+use super::budget::MemoryShare;
+use super::memory::zstd_bytes;
 use super::zstd_header::{FrameHeader, ZstdHeader, header};
 
 /// A frame with more content is decoded as it arrives.
@@ -31,8 +33,14 @@ const CONTEXT_BYTES: usize = 160 << 10;
 /// The frames of a nar, decoded with one context.
 pub(super) struct ZstdFrames<'a> {
     context: &'a mut DCtx<'static>,
-    /// Whether a frame has begun and not ended, or not even the first has begun.
+    /// The memory for the context.
+    share: MemoryShare,
+    /// What comes next is the first frame.
+    is_first: bool,
+    /// Whether a frame has begun and not ended.
     is_unfinished: bool,
+    /// The header of a frame that did not arrive in one piece, as far as the context has not read it.
+    header: Vec<u8>,
     /// Whether a frame has ended and the end has not been reported yet.
     has_ended: bool,
     /// Whether the context may have more output without more input.
@@ -40,17 +48,46 @@ pub(super) struct ZstdFrames<'a> {
 }
 
 impl<'a> ZstdFrames<'a> {
-    /// Decodes with `context`, which may have been used before.
-    pub(super) fn new(context: &'a mut DCtx<'static>) -> io::Result<Self> {
+    /// Decodes with `context`, which may have been used before, within `share`.
+    pub(super) fn new(context: &'a mut DCtx<'static>, share: MemoryShare) -> io::Result<Self> {
         context
             .reset(ResetDirective::SessionOnly)
             .map_err(failure)?;
         Ok(Self {
             context,
-            is_unfinished: true,
+            share,
+            is_first: true,
+            is_unfinished: false,
+            header: Vec::new(),
             has_ended: false,
             holds_back: false,
         })
+    }
+
+    /// Begins the frame that `input` is at, with memory for it; false if there is none.
+    fn begin_frame(&mut self, input: &mut dyn BufRead) -> io::Result<bool> {
+        loop {
+            let available = input.fill_buf()?;
+            let known = if self.header.is_empty() {
+                header(available)
+            } else {
+                header(&self.header)
+            };
+            match known {
+                ZstdHeader::Need(length) if !available.is_empty() => {
+                    let count = available.len().min(length - self.header.len());
+                    self.header.extend_from_slice(&available[..count]);
+                    input.consume(count);
+                    continue;
+                }
+                ZstdHeader::Frame(frame) => self.share.require(zstd_bytes(frame.window)),
+                _ => {}
+            }
+
+            self.is_unfinished = self.is_first || !available.is_empty() || !self.header.is_empty();
+            self.is_first = false;
+            return Ok(self.is_unfinished);
+        }
     }
 }
 
@@ -68,21 +105,22 @@ impl PieceFormat for ZstdFrames<'_> {
         if std::mem::take(&mut self.has_ended) {
             return Ok(0);
         }
+        if !self.is_unfinished && !self.begin_frame(input)? {
+            return Ok(0);
+        }
         loop {
             let available = if self.holds_back {
                 &[]
-            } else {
+            } else if self.header.is_empty() {
                 input.fill_buf()?
+            } else {
+                &self.header
             };
             if available.is_empty() && !self.holds_back {
-                if self.is_unfinished {
-                    return Err(io::Error::new(
-                        io::ErrorKind::UnexpectedEof,
-                        "incomplete frame",
-                    ));
-                }
-
-                return Ok(0);
+                return Err(io::Error::new(
+                    io::ErrorKind::UnexpectedEof,
+                    "incomplete frame",
+                ));
             }
 
             let (mut from, mut to) = (InBuffer::around(available), OutBuffer::around(&mut *buffer));
@@ -92,7 +130,11 @@ impl PieceFormat for ZstdFrames<'_> {
                 .map_err(failure)?;
             let (taken, given) = (from.pos(), to.pos());
 
-            input.consume(taken);
+            if self.header.is_empty() {
+                input.consume(taken);
+            } else {
+                self.header.drain(..taken);
+            }
             self.is_unfinished = left > 0;
             self.holds_back = self.is_unfinished && given == buffer.len();
             if given > 0 {
