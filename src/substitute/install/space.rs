@@ -2,7 +2,9 @@
 //!
 //! Trees take more than their nars: each file fills its last block in part, and directories have
 //! blocks of their own. How many files a nar has is unknown before it is read, so blocks are
-//! estimated. Of entries only those are counted that are certain: one for each item.
+//! estimated as those of ordinary nars. One of nothing but empty directories takes 25 times its size; it
+//! may fill the disk until it is verified. Of entries only those are counted that are certain: one for
+//! each item.
 //!
 //! A size that no signature covers is not counted: a false one would be a failure of this machine,
 //! for which no other server is tried. Instead such a nar is refused if it is larger than a part of
