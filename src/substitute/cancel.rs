@@ -49,7 +49,6 @@ impl Cancel {
     }
 
     /// Raises the flag, as an interrupt does.
-    #[cfg(test)]
     pub(crate) fn cancel(&self) {
         self.is_canceled.store(true, Ordering::Relaxed);
     }

@@ -70,6 +70,11 @@ impl PartSender {
         self.tasks.push(task);
     }
 
+    /// Whether a part could not be sent: then the object cannot be had by this upload.
+    pub(crate) fn has_failed(&self) -> bool {
+        lock(&self.upload.failure).is_some()
+    }
+
     /// Waits until all parts are sent, or none is under way.
     ///
     /// # Errors

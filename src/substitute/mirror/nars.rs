@@ -222,6 +222,7 @@ impl NarStorage<'_> {
                 Ok((file, copied.hash))
             }
             Err(failure) => {
+                let failure = file.take_failure().map_or(failure, MirrorFailure::from);
                 if nar.claims.expected_bytes().is_some() && is_of_outage(&failure) {
                     file.keep();
                 }
@@ -263,10 +264,12 @@ impl NarStorage<'_> {
 
 /// Whether what was copied before `failure` is right, as far as is known.
 fn is_of_outage(failure: &MirrorFailure) -> bool {
-    matches!(
-        failure.class(),
-        FailureClass::Transient | FailureClass::Interrupted
-    )
+    let is_of_bucket = matches!(failure, MirrorFailure::Target(TargetError::Bucket { .. }));
+    is_of_bucket
+        || matches!(
+            failure.class(),
+            FailureClass::Transient | FailureClass::Interrupted
+        )
 }
 
 /// Whether `own` nars have one of these `claims` at `key`.

@@ -267,12 +267,14 @@ impl Mirror<'_> {
             match self.copy_item(storage, &item.copy) {
                 Err(failure) if failure.ends_run() => {
                     lock(&work.end).get_or_insert(failure);
+                    // The others do not go on downloading what cannot be stored.
+                    self.cancel.cancel();
                     return;
                 }
                 result => lock(&work.copied).push((item.path.clone(), result)),
             }
             storage.tally.done.fetch_add(1, Ordering::Relaxed);
-            work.write_next();
+            work.write_next(self.cancel);
         }
     }
 
@@ -347,7 +349,7 @@ impl CopyWork<'_> {
     /// Writes the narinfos that can be written, unless another thread does: then it, or a later call,
     /// writes these as well. After a failure of the mirror none is written: it may be that the nars are
     /// not on the disk.
-    fn write_next(&self) {
+    fn write_next(&self, cancel: &Cancel) {
         let Ok(mut writer) = self.writer.try_lock() else {
             return;
         };
@@ -357,6 +359,7 @@ impl CopyWork<'_> {
         let copied = std::mem::take(&mut *lock(&self.copied));
         if let Err(error) = writer.write_next(copied) {
             lock(&self.end).get_or_insert(error.into());
+            cancel.cancel();
         }
     }
 }

@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use super::mirror_buckets::{contents, mirror, published, start, url};
+use super::mirror_buckets::{contents, mirror, mirror_command, published, start, url};
 use crate::support::bucket::{BUCKET, BucketRules, KEY_ID, SECRET_KEY, refusal};
 use crate::support::publisher::{Publisher, command, name};
 use crate::support::sandbox::{Run, run};
@@ -276,6 +276,38 @@ fn a_claim_is_withdrawn_if_those_of_others_cannot_be_listed() {
 #[test]
 fn a_claim_that_was_refused_is_not_withdrawn() {
     assert_eq!(claim_methods(|method, _| method == "PUT"), ["PUT"]);
+}
+
+#[test]
+fn what_cannot_be_stored_is_not_downloaded_to_the_end() {
+    let sandbox = Sandbox::new();
+    let publisher = Publisher::new(&sandbox, "server", 1);
+    Publisher::trust(&sandbox, &[&publisher]);
+    let large = publisher.publish_file('a', &"large".repeat(10_000), "");
+    let slow = publisher.publish_file('b', &"slow".repeat(10_000), "");
+    std::fs::write(sandbox.path("list"), format!("{large}\n{slow}\n")).unwrap();
+    let directory = sandbox.path("server");
+    let source = Server::start(move |request| {
+        let mut reply = Reply::file(&directory, request);
+        if request.path == "/b.nar" {
+            reply.stall_at = Some(100);
+        }
+        reply
+    });
+    let rules = BucketRules {
+        quota: Some(20_000),
+        ..BucketRules::default()
+    };
+    let server = start(&sandbox, rules);
+    let list = sandbox.path("list").display().to_string();
+    let words = ["--list", &list, "--jobs", "2"];
+    let to = url(&server, BUCKET);
+    run(mirror_command(&sandbox, &source.url(), &to, &words))
+        .exits(4)
+        .says("raise the quota");
+    assert_eq!(source.requests_for("/a.nar"), 1);
+    // It stalled, but was not requested again.
+    assert!(source.requests_for("/b.nar") <= 1, "{:?}", source.asked());
 }
 
 #[test]

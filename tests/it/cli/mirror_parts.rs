@@ -2,12 +2,13 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 use super::mirror_buckets::{contents, mirror, mirror_command, start, url};
 use crate::support::bucket::{BUCKET, BucketRules};
 use crate::support::bucket_writes::PartFault;
 use crate::support::publisher::{Publisher, file_nar};
-use crate::support::sandbox::Running;
+use crate::support::sandbox::{Running, run};
 use crate::support::{Reply, Sandbox, Server, files_below, wait_until};
 
 /// Parts of 8 MiB of the nar of [`LargeItem`].
@@ -165,6 +166,30 @@ fn parts_that_the_store_is_too_busy_for_are_sent_again_and_no_others() {
         assert_eq!(sent, 1 + usize::from(busy.contains(&number)), "{number}");
     }
     assert_eq!(item.server.requests_for("uploads="), 1);
+}
+
+#[test]
+fn a_nar_of_which_a_part_is_refused_is_not_downloaded_to_its_end() {
+    let item = LargeItem::new([(1, PartFault::Refused)]);
+    let directory = item.publisher.dir.clone();
+    let source = Server::start(move |request| {
+        let mut reply = Reply::file(&directory, request);
+        if request.path.ends_with(".nar") {
+            reply.drip = Some((128 << 10, Duration::from_millis(20)));
+        }
+        reply
+    });
+    let to = url(&item.server, BUCKET);
+    let words = ["--closure", &item.path];
+    let command = mirror_command(&item.sandbox, &source.url(), &to, &words);
+    run(command).exits(4).says("the bucket is full");
+    assert!(source.sent() < 60 << 20, "{}", source.sent());
+    assert_eq!(source.requests_for("/a.nar"), 1, "{:?}", source.asked());
+    let kept = files_below(&item.sandbox.path(""), "");
+    let mut kept = kept
+        .iter()
+        .filter(|file| file.parent().unwrap().ends_with("incoming"));
+    assert!(kept.any(|file| file.metadata().unwrap().len() >= 8 << 20));
 }
 
 #[test]

@@ -4,6 +4,7 @@ use std::fs::File;
 use std::io::{self, Write};
 use std::sync::Arc;
 
+use super::error::TargetError;
 use super::large::LargeUpload;
 use crate::substitute::download::kept_beginning::KeptBeginning;
 use crate::substitute::mirror::incoming::IncomingFile;
@@ -47,6 +48,12 @@ impl<'a> IncomingNar<'a> {
         self.file.clear()
     }
 
+    /// Why nothing more can be written, if that is because what was written cannot be sent.
+    pub(crate) fn take_failure(&mut self) -> Option<TargetError> {
+        let failed = self.upload.take_if(|upload| upload.has_failed())?;
+        failed.complete().err()
+    }
+
     /// Leaves it for the next run, if it has any contents.
     pub(crate) fn keep(self) {
         self.file.keep();
@@ -61,6 +68,10 @@ impl Write for IncomingNar<'_> {
         let count = self.file.write(bytes)?;
         if let Some(upload) = &mut self.upload {
             upload.note_written(&bytes[..count]);
+            // The rest would be downloaded in vain.
+            if upload.has_failed() {
+                return Err(io::Error::other("it cannot be sent"));
+            }
         }
         Ok(count)
     }

@@ -104,6 +104,15 @@ impl<'a> LargeUpload<'a> {
         }
     }
 
+    /// Whether [`LargeUpload::complete`] will fail, however much more is written.
+    pub(super) fn has_failed(&self) -> bool {
+        match &self.state {
+            UploadState::Failed(_) => true,
+            UploadState::Begun { parts, .. } => parts.has_failed(),
+            UploadState::Empty | UploadState::Ended => false,
+        }
+    }
+
     /// Notes that all bytes were written to the file, by reading them.
     ///
     /// # Errors
