@@ -72,7 +72,7 @@ fn known_names(
         _ => item_names(&settings, prefix),
     };
     names.retain(|name| name.starts_with(prefix) && name.chars().all(is_harmless_in_shell));
-    names.sort();
+    names.sort_unstable();
     names.dedup();
 
     let before_value = &completion.before_value;

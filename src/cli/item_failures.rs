@@ -38,7 +38,7 @@ pub(crate) fn print<'a>(
     }
 
     for (_, mut items) in groups {
-        items.sort_by_key(|(path, _)| (path.name(), path.base()));
+        items.sort_unstable_by_key(|(path, _)| (path.name(), path.base()));
         print_group(context, verb, &items, requested, &advice);
     }
 }

@@ -281,7 +281,7 @@ pub(crate) fn canonical_query(query: &str) -> String {
         .map(|field| field.split_once('=').unwrap_or((field, "")))
         .map(|(name, value)| (canonical_text(name), canonical_text(value)))
         .collect();
-    fields.sort();
+    fields.sort_unstable();
 
     let fields: Vec<String> = fields
         .into_iter()

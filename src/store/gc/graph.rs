@@ -78,7 +78,7 @@ impl ItemGraph {
     /// item always comes after those that need it.
     pub(super) fn oldest_first(&self) -> Vec<usize> {
         let mut youngest_first: Vec<usize> = (0..self.items.len()).collect();
-        youngest_first.sort_by_key(|&at| Reverse(self.items[at].registered_at));
+        youngest_first.sort_unstable_by_key(|&at| Reverse(self.items[at].registered_at));
         let starts = youngest_first.iter().map(|&at| (at, at));
         let needed_by = self.reached_from(starts);
 

@@ -52,9 +52,11 @@ pub(super) fn find_roots(layout: &Layout) -> FoundRoots {
     }
 
     let mut found = search.found;
-    found.roots.sort();
+    found.roots.sort_unstable();
     found.roots.dedup();
-    found.unreadable.sort_by(|one, other| one.0.cmp(&other.0));
+    found
+        .unreadable
+        .sort_unstable_by(|one, other| one.0.cmp(&other.0));
     found
 }
 

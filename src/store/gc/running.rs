@@ -51,7 +51,7 @@ pub(super) fn used_items(layout: &Layout, store: &OwnedFd) -> Vec<UsedItem> {
             continue;
         };
         let mut items = search.items_of(&entry.path());
-        items.sort_by(|one, other| one.base().cmp(other.base()));
+        items.sort_unstable_by(|one, other| one.base().cmp(other.base()));
         items.dedup();
         used.extend(items.into_iter().map(|item| UsedItem { item, process }));
     }

@@ -41,7 +41,7 @@ pub(super) fn check_items(
     readers: Vec<TreeReader<'_>>,
     tally: &VerifyTally,
 ) -> ItemFindings {
-    items.sort_by_key(|item| Reverse(item.nar_size));
+    items.sort_unstable_by_key(|item| Reverse(item.nar_size));
     let (next, findings) = (AtomicUsize::new(0), Mutex::new(ItemFindings::default()));
 
     on_threads(readers, |mut reader| {

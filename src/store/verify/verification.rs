@@ -151,7 +151,7 @@ fn check_entries(
         .map_err(|error| unreadable_links(store, error))?;
     found
         .entries
-        .sort_by(|one, other| one.name.cmp(&other.name));
+        .sort_unstable_by(|one, other| one.name.cmp(&other.name));
     Ok(())
 }
 
@@ -188,7 +188,7 @@ fn name_damaged_files(store: &Store, found: &mut StoreVerification) {
 /// What is wrong with the rows of these items, whose nars have these sizes.
 fn size_faults(store: &Store, mut items: Vec<(RecordedItem, u64)>) -> Vec<String> {
     let store_dir = store.layout().store_dir();
-    items.sort_by(|(one, _), (other, _)| one.path.cmp(&other.path));
+    items.sort_unstable_by(|(one, _), (other, _)| one.path.cmp(&other.path));
     let faults = items.iter().map(|(item, size)| {
         format!(
             "the recorded size of {} is {} bytes, that of its nar, which has the recorded hash, {size} bytes",

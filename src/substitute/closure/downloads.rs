@@ -97,7 +97,7 @@ pub(crate) fn plan_downloads<'a>(
         *sum = sum.saturating_add(cost.bytes);
     }
     let mut bytes_by_method: Vec<(Compression, u64)> = bytes.into_iter().collect();
-    bytes_by_method.sort_by(|a, b| b.1.cmp(&a.1).then(a.0.name().cmp(b.0.name())));
+    bytes_by_method.sort_unstable_by(|a, b| b.1.cmp(&a.1).then(a.0.name().cmp(b.0.name())));
 
     let slowest_line = load.slowest_line().map(|server| rates.line(server));
     ClosureDownloads {

@@ -143,7 +143,7 @@ pub(super) fn work_order(
     let (mut large, rest): (Vec<usize>, Vec<usize>) = rest
         .into_iter()
         .partition(|&index| items[index].nar_size() > large_size);
-    large.sort_by_key(|&index| Reverse(items[index].nar_size()));
+    large.sort_unstable_by_key(|&index| (Reverse(items[index].nar_size()), index));
 
     let mut order = VecDeque::with_capacity(items.len());
     let (mut large, mut started) = (large.into_iter(), started.into_iter());

@@ -222,7 +222,7 @@ fn changes(items: &[Vec<DownloadCost>], start: &[usize]) -> Vec<Change> {
             }
         }
     }
-    changes.sort_by(|a, b| b.worth.total_cmp(&a.worth));
+    changes.sort_unstable_by(|a, b| b.worth.total_cmp(&a.worth));
     changes
 }
 

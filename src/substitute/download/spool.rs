@@ -244,7 +244,7 @@ impl SpoolDirectory {
     /// There is no room.
     fn make_room(&self, size: u64) -> io::Result<u64> {
         let mut entries: Vec<SpoolEntry> = self.entries().collect();
-        entries.sort_by_key(|entry| entry.modified_at);
+        entries.sort_unstable_by_key(|entry| entry.modified_at);
         let mut used = self.reserved_bytes(&entries);
 
         for entry in entries {

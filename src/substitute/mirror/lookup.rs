@@ -165,7 +165,7 @@ impl MirrorLookup<'_> {
         path: &StorePath,
         mut answers: ItemAnswers,
     ) -> Result<Vec<ServerNarInfo>, MirrorFailure> {
-        answers.signed.sort_by_key(|(server, _)| *server);
+        answers.signed.sort_unstable_by_key(|(server, _)| *server);
         let signed: Vec<&SignedNarInfo> = answers.signed.iter().map(|(_, signed)| signed).collect();
         let need = self.trust.policy.quorum(path.as_ref());
         let judgment = judge(&self.trust.policy, need, &signed);

@@ -102,7 +102,7 @@ impl Mirror<'_> {
         tally.done.store(decided, Ordering::Relaxed);
 
         // The largest first: what takes longest does not begin last.
-        items.sort_by_key(|item| std::cmp::Reverse(item.copy.bytes));
+        items.sort_unstable_by_key(|item| std::cmp::Reverse(item.copy.bytes));
         let storage = NarStorage {
             target,
             copier: &self.copier,

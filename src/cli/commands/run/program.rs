@@ -134,7 +134,7 @@ fn programs_in(directory: &Path) -> Result<Vec<OsString>, ProgramError> {
         !entry.file_name().as_encoded_bytes().starts_with(b".") && is_executable(&entry.path())
     });
     let mut names: Vec<OsString> = programs.map(|entry| entry.file_name()).collect();
-    names.sort();
+    names.sort_unstable();
     Ok(names)
 }
 

@@ -364,7 +364,7 @@ mod tests {
                 names.push((file.name, file.key.map(|_| file.size)));
             };
             target.list(&mut visit).unwrap();
-            names.sort();
+            names.sort_unstable();
             names
         };
         let expected = [

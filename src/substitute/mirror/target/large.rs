@@ -212,7 +212,7 @@ impl<'a> LargeUpload<'a> {
         lease.check()?;
         let mut parts = sent.map_err(TargetError::of_bucket("write", &self.key))?;
         parts.extend(reused);
-        parts.sort_by_key(|part| part.number);
+        parts.sort_unstable_by_key(|part| part.number);
 
         let completed = bucket.complete_upload(&self.key, id, &parts);
         let etag = completed.map_err(TargetError::of_bucket("complete", &self.key))?;
