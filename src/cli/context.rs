@@ -302,14 +302,18 @@ impl Context {
 
     /// Copies nars that are not unpacked.
     pub(crate) fn nar_copier(&self, network: &Arc<Network>) -> NarCopier {
-        let retries = RetryContext {
+        let (nars_per_server, retries) = (self.settings.nars_per_server, self.retries(network));
+        NarCopier::new(DECODER_MEMORY, self.cores, nars_per_server, retries)
+    }
+
+    /// How downloads that break are retried.
+    pub(crate) fn retries(&self, network: &Arc<Network>) -> RetryContext {
+        RetryContext {
             network: Arc::clone(network),
             limits: self.settings.retry_limits.clone(),
             progress: Arc::clone(&self.progress),
             cancel: self.cancel.clone(),
-        };
-        let nars_per_server = self.settings.nars_per_server;
-        NarCopier::new(DECODER_MEMORY, self.cores, nars_per_server, retries)
+        }
     }
 
     /// Whose limit of levels holds for trees. Nix works on the system's store, and could not verify what

@@ -16,10 +16,9 @@ use crate::format::server_list::ServerIndex;
 use crate::format::store_path::{Dialect, StorePath};
 use crate::format::units;
 use crate::store::Store;
-use crate::substitute::cancel::Cancel;
 use crate::substitute::claims::NarClaim;
+use crate::substitute::download::retries::RetryContext;
 use crate::substitute::download::whole_nar::WholeNar;
-use crate::substitute::network::Network;
 
 /// One of the nars to compare.
 #[derive(Clone, Copy)]
@@ -58,12 +57,10 @@ impl ServerNar<'_> {
 
 /// Compares nars.
 pub(crate) struct NarComparison<'a> {
-    /// Where nars are downloaded from.
-    pub(crate) network: &'a Network,
+    /// Where nars are downloaded from, and how servers are retried.
+    pub(crate) retries: RetryContext,
     /// Whose limits hold for them.
     pub(crate) dialect: Dialect,
-    /// Raised when the user interrupts.
-    pub(crate) cancel: &'a Cancel,
     /// Counts the bytes of nars of servers.
     pub(crate) bytes: &'a AtomicU64,
 }
@@ -151,7 +148,7 @@ impl NarComparison<'_> {
 
     fn open<'n>(&'n self, nar: ServerNar<'_>) -> Result<WholeNar<'n>, String> {
         let ServerNar { server, claim } = nar;
-        WholeNar::open(self.network, server, &claim.offer, self.cancel, self.bytes)
+        WholeNar::open(&self.retries, server, &claim.offer, self.bytes)
             .map_err(|error| chain(&error))
     }
 }
@@ -183,9 +180,13 @@ fn cannot_read_tree(error: io::Error) -> String {
 
 /// Checks that `nar`, which was read to its end, is the one that `claim` describes.
 fn check_hash(nar: WholeNar<'_>, claim: &NarClaim) -> Result<(), String> {
+    let stop = nar.stop_reason();
     let (hash, claimed): (NarHash, NarHash) = (nar.hash(), claim.nar_hash);
     if hash == claimed {
         return Ok(());
+    }
+    if let Some(stop) = stop {
+        return Err(chain(&stop));
     }
     Err(format!(
         "the server sends a nar with the hash {hash}, and its narinfo says {claimed}"

@@ -92,9 +92,7 @@ impl NarCopier {
     /// Retries of a file that `server` has.
     #[must_use]
     pub(crate) fn new_retries(&self, server: ServerIndex) -> Arc<ItemRetries> {
-        let retries = ItemRetries::new(self.retries.clone(), Box::new(Vec::new));
-        retries.note_search([server]);
-        Arc::new(retries)
+        ItemRetries::of_server(&self.retries, server)
     }
 
     /// Downloads what `candidate` names to `copy`, and verifies it. What is `kept` of the file, whose size
@@ -117,7 +115,8 @@ impl NarCopier {
             .open(candidate.server, cancel)
             .ok_or(TransferError::Canceled)?;
         let counters = Arc::new(TransferCounters::default());
-        let body = self.open(candidate, claims, kept, retries, &counters)?;
+        let size = claims.uncompressed_bytes();
+        let body = open_body(&self.retries, candidate, size, kept, retries, &counters)?;
         self.read(body, claims, copy, &counters)
     }
 
@@ -137,43 +136,6 @@ impl NarCopier {
                 Err(file.failure.map_or(error, CopyError::Read))
             }
             checked => checked,
-        }
-    }
-
-    /// Requests the file, again and again if the server fails for a while.
-    fn open(
-        &self,
-        candidate: &DownloadCandidate,
-        claims: &NarFileClaims,
-        kept: Option<KeptBeginning>,
-        retries: &Arc<ItemRetries>,
-        counters: &Arc<TransferCounters>,
-    ) -> Result<ResumableBody, TransferError> {
-        let client = self.retries.network.client_for(&candidate.url);
-        let client = client.map_err(TransferError::Network)?;
-        loop {
-            let request = BodyRequest {
-                url: candidate.url.clone(),
-                server: candidate.server,
-                compression: candidate.compression,
-                retries: Arc::clone(retries),
-                size: claims.uncompressed_bytes(),
-                file_size: claims.file_size,
-                prefetched: None,
-                kept: kept.clone(),
-                spool: None,
-                connections: SegmentConnections::new(1),
-                cancel: self.retries.cancel.clone(),
-            };
-            match ResumableBody::open(Arc::clone(&client), request, Arc::clone(counters)) {
-                Ok(body) => return Ok(body),
-                Err(_) if self.retries.cancel.is_canceled() => return Err(TransferError::Canceled),
-                Err(error) => {
-                    if !retries.wait_to_resume(candidate.server, &error, &|| false) {
-                        return Err(TransferError::Network(Arc::new(error)));
-                    }
-                }
-            }
         }
     }
 
@@ -203,6 +165,44 @@ impl NarCopier {
         let file = tee.finish()?;
         check(claims, &measured, &file)?;
         Ok(file)
+    }
+}
+
+/// Requests the file that `candidate` names, whose `size` is known or not, again and again if the server
+/// fails for a while.
+pub(super) fn open_body(
+    context: &RetryContext,
+    candidate: &DownloadCandidate,
+    size: Option<u64>,
+    kept: Option<KeptBeginning>,
+    retries: &Arc<ItemRetries>,
+    counters: &Arc<TransferCounters>,
+) -> Result<ResumableBody, TransferError> {
+    let client = context.network.client_for(&candidate.url);
+    let client = client.map_err(TransferError::Network)?;
+    loop {
+        let request = BodyRequest {
+            url: candidate.url.clone(),
+            server: candidate.server,
+            compression: candidate.compression,
+            retries: Arc::clone(retries),
+            size,
+            file_size: candidate.file_size,
+            prefetched: None,
+            kept: kept.clone(),
+            spool: None,
+            connections: SegmentConnections::new(1),
+            cancel: context.cancel.clone(),
+        };
+        match ResumableBody::open(Arc::clone(&client), request, Arc::clone(counters)) {
+            Ok(body) => return Ok(body),
+            Err(_) if context.cancel.is_canceled() => return Err(TransferError::Canceled),
+            Err(error) => {
+                if !retries.wait_to_resume(candidate.server, &error, &|| false) {
+                    return Err(TransferError::Network(Arc::new(error)));
+                }
+            }
+        }
     }
 }
 

@@ -94,6 +94,14 @@ impl ItemRetries {
         }
     }
 
+    /// Starts the count for a file that only `server` has.
+    #[must_use]
+    pub(crate) fn of_server(context: &RetryContext, server: ServerIndex) -> Arc<Self> {
+        let retries = Self::new(context.clone(), Box::new(Vec::new));
+        retries.note_search([server]);
+        Arc::new(retries)
+    }
+
     /// What the run has seen of servers.
     #[must_use]
     pub(crate) fn health(&self) -> &Arc<ServerHealth> {

@@ -9,20 +9,19 @@ use std::io::{self, BufRead, BufReader, Read};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use bytes::{Buf as _, Bytes};
-
 use crate::codec::decode::decoder;
 use crate::format::compression::Compression;
-use crate::format::error_text::chain;
 use crate::format::hash::NarHash;
 use crate::format::narinfo::NarOffer;
 use crate::format::server_list::ServerIndex;
 use crate::format::sha256::Sha256;
-use crate::http::{HttpError, NarBody, NarRequest};
-use crate::substitute::cancel::Cancel;
+use crate::substitute::download::body::ResumableBody;
+use crate::substitute::download::candidate::DownloadCandidate;
+use crate::substitute::download::checked_copy::open_body;
+use crate::substitute::download::counters::TransferCounters;
 use crate::substitute::download::errors::TransferError;
 use crate::substitute::download::input::{DecoderInput, StopReason};
-use crate::substitute::network::Network;
+use crate::substitute::download::retries::{ItemRetries, RetryContext};
 
 /// Decoded bytes that are read at a time.
 const BUFFER_BYTES: usize = 64 << 10;
@@ -34,8 +33,8 @@ pub(crate) enum OpenNarError {
     #[error("its narinfo names no download that can be used")]
     NoDownload,
     /// The smallest of the downloads failed.
-    #[error("downloading")]
-    Download(#[source] Arc<HttpError>),
+    #[error(transparent)]
+    Download(TransferError),
     /// The decoder cannot be set up.
     #[error("cannot start the transfer")]
     Start(#[source] io::Error),
@@ -45,6 +44,7 @@ pub(crate) enum OpenNarError {
 pub(crate) struct WholeNar<'a> {
     input: BufReader<MeasuredNar<'a>>,
     stopped: StopReason,
+    counters: Arc<TransferCounters>,
 }
 
 impl<'a> WholeNar<'a> {
@@ -54,19 +54,15 @@ impl<'a> WholeNar<'a> {
     /// # Errors
     /// See [`OpenNarError`].
     pub(crate) fn open(
-        network: &Network,
+        context: &RetryContext,
         server: ServerIndex,
         offer: &NarOffer,
-        cancel: &Cancel,
         bytes: &'a AtomicU64,
     ) -> Result<Self, OpenNarError> {
-        let (body, compression) = open_body(network, server, offer)?;
-        let body = BodyReader {
-            body,
-            chunk: Bytes::new(),
-        };
+        let counters = Arc::default();
+        let (body, compression) = open_smallest(context, server, offer, &counters)?;
         let (nar_size, stopped) = (offer.nar_size(), StopReason::default());
-        let input = DecoderInput::new(body, nar_size, cancel.clone(), stopped.clone());
+        let input = DecoderInput::new(body, nar_size, context.cancel.clone(), stopped.clone());
 
         let measured = MeasuredNar {
             decoded: decoder(compression, input).map_err(OpenNarError::Start)?,
@@ -78,12 +74,16 @@ impl<'a> WholeNar<'a> {
         Ok(Self {
             input: BufReader::with_capacity(BUFFER_BYTES, measured),
             stopped,
+            counters,
         })
     }
 
-    /// Why the input ended early, if it did.
+    /// Why the input ended early, if it did, or may have.
     pub(crate) fn stop_reason(&self) -> Option<TransferError> {
-        self.stopped.error()
+        let failure = self.counters.failure.get();
+        let network = failure.or_else(|| self.counters.early_end.get());
+        let network = network.map(|error| TransferError::Network(Arc::clone(error)));
+        self.stopped.error().or(network)
     }
 
     /// The hash of all bytes, when the end was read.
@@ -109,12 +109,13 @@ impl BufRead for WholeNar<'_> {
 }
 
 /// Opens the smallest download that the server sends.
-fn open_body(
-    network: &Network,
+fn open_smallest(
+    context: &RetryContext,
     server: ServerIndex,
     offer: &NarOffer,
-) -> Result<(NarBody, Compression), OpenNarError> {
-    let url = &network.servers()[server];
+    counters: &Arc<TransferCounters>,
+) -> Result<(ResumableBody, Compression), OpenNarError> {
+    let url = &context.network.servers()[server];
     let mut downloads: Vec<_> = offer.downloads().iter().collect();
     // One of unknown size comes last.
     downloads.sort_by_key(|download| {
@@ -122,6 +123,7 @@ fn open_body(
         (Reverse(size.is_some()), size)
     });
 
+    let retries = ItemRetries::of_server(context, server);
     let mut failure = OpenNarError::NoDownload;
     for download in downloads {
         let Ok(compression) = download.compression else {
@@ -131,14 +133,14 @@ fn open_body(
             continue;
         };
 
-        let opened = network.client_for(&url).and_then(|client| {
-            let request = NarRequest {
-                compression: Some(compression),
-                ..NarRequest::new(url)
-            };
-            client.nar(request).map_err(Arc::new)
-        });
-        match opened {
+        let candidate = DownloadCandidate {
+            server,
+            url,
+            compression,
+            file_size: download.file_size,
+        };
+        let size = (compression == Compression::None).then(|| offer.nar_size());
+        match open_body(context, &candidate, size, None, &retries, counters) {
             Ok(body) => return Ok((body, compression)),
             Err(error) if matches!(failure, OpenNarError::NoDownload) => {
                 failure = OpenNarError::Download(error);
@@ -147,37 +149,6 @@ fn open_body(
         }
     }
     Err(failure)
-}
-
-/// A body as a reader.
-struct BodyReader {
-    body: NarBody,
-    chunk: Bytes,
-}
-
-impl BufRead for BodyReader {
-    fn fill_buf(&mut self) -> io::Result<&[u8]> {
-        while self.chunk.is_empty() {
-            let next = self.body.next_chunk();
-            match next.map_err(|error| io::Error::other(chain(&error)))? {
-                Some(chunk) => self.chunk = chunk,
-                None => break,
-            }
-        }
-        Ok(&self.chunk)
-    }
-
-    fn consume(&mut self, count: usize) {
-        self.chunk.advance(count);
-    }
-}
-
-impl Read for BodyReader {
-    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        let count = self.fill_buf()?.read(buffer)?;
-        self.consume(count);
-        Ok(count)
-    }
 }
 
 /// Hashes the decoded bytes, of which there may be at most NarSize.

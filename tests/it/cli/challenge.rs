@@ -1,5 +1,7 @@
 //! `subst challenge`: this machine's builds and those of several servers.
 
+use std::sync::atomic::{AtomicBool, Ordering};
+
 use rusqlite::Connection;
 use serde_json::{Value, json};
 
@@ -258,6 +260,28 @@ fn a_nar_that_is_not_the_claimed_one_is_reported() {
         found.stdout.contains("cannot be compared: downloading"),
         "{found:?}"
     );
+}
+
+/// The rest of a nar is requested when the connection breaks, as by other commands.
+#[test]
+fn a_nar_that_breaks_off_is_resumed() {
+    let builders = Builders::new();
+    let [a, ..] = &builders.items;
+    let directory = builders.bob.nar('a').parent().unwrap().to_owned();
+    let is_first = AtomicBool::new(true);
+    let server = Server::start(move |request| {
+        let reply = Reply::file_or_range(&directory, request);
+        if request.path.ends_with(".nar") && is_first.swap(false, Ordering::Relaxed) {
+            return reply.cut_at(100);
+        }
+        reply
+    });
+    let found = challenge(&builders.sandbox, &server.url(), &["--diff", a]).exits(3);
+    assert!(
+        found.stdout.contains("/: contents, from byte 12"),
+        "{found:?}"
+    );
+    assert_eq!(server.requests_for("/a.nar"), 2);
 }
 
 #[test]

@@ -1,6 +1,7 @@
 //! Hashes local trees, requests the claims of all servers, and prints how they compare.
 
 use std::collections::BTreeSet;
+use std::sync::Arc;
 
 use crate::cli::args::ChallengeArgs;
 use crate::cli::confinement::DiskChanges;
@@ -71,16 +72,15 @@ fn local_builds(
 fn challenge(
     context: &Context,
     store: Option<&Store>,
-    network: &Network,
+    network: &Arc<Network>,
     builds: &[LocalBuild],
     with_differences: bool,
 ) -> Result<Vec<ChallengedItem>, CliError> {
     let store_dir = context.settings.store_dir();
     let tally = InspectionTally::default();
     let comparison = NarComparison {
-        network,
+        retries: context.retries(network),
         dialect: store_dir.dialect(),
-        cancel: &context.cancel,
         bytes: tally.bytes(),
     };
     let mut inspection = BuildInspection {
