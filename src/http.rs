@@ -46,10 +46,11 @@ pub(crate) use lookup::client::Lookups;
 pub(crate) use lookup::events::{
     CacheInfoText, LookupEvent, LookupEvents, NarInfoAnswer, ServerProperty,
 };
-pub(crate) use objects::bucket::{Bucket, ObjectPut, PutCondition, PutOutcome};
+pub(crate) use objects::bucket::Bucket;
 pub(crate) use objects::callbacks::{RetryObserver, SendPermit};
 pub(crate) use objects::listing::ListedObject;
 pub(crate) use objects::multipart::{FilePart, UploadedPart};
+pub(crate) use objects::object_put::{ObjectPut, PutCondition, PutOutcome};
 pub(crate) use objects::part_sender::PartSender;
 pub(crate) use options::{
     CertificatePath, Options, PipeliningSupport, ServerSpec, Timeouts, TlsVerification,

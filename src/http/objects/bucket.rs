@@ -3,7 +3,6 @@
 //! An object that was written is complete, lasts, and is what all requests from then on get: `put` returns after the
 //! store has said so, and has compared the content with its signed hash.
 
-use std::fs::File;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
@@ -11,15 +10,14 @@ use std::time::Duration;
 use bytes::Bytes;
 use futures_util::stream::{self, StreamExt as _, TryStreamExt as _};
 use reqwest::Method;
-use reqwest::header::{
-    CACHE_CONTROL, CONTENT_TYPE, HeaderMap, HeaderValue, IF_MATCH, IF_NONE_MATCH,
-};
+use reqwest::header::HeaderMap;
 use tracing::debug;
 use url::Url;
 
 use super::callbacks::{RetryObserver, SendPermit};
 use super::gate::RequestGate;
 use super::listing::{ListedObject, parse_page};
+use super::object_put::{ObjectPut, PutCondition, PutOutcome};
 use super::request::{ObjectRequest, ObjectStore};
 use super::response::ObjectResponse;
 use super::upload_body::UploadBody;
@@ -27,7 +25,6 @@ use crate::format::s3_location::encoded_parameter;
 use crate::format::server_url::ServerUrl;
 use crate::http::error::{BucketError, HttpError, HttpErrorKind};
 use crate::http::net::runtime::HttpRuntime;
-use crate::http::s3::body_hash::BodyHash;
 
 /// The objects of a bucket below the prefix of a server.
 #[derive(Debug)]
@@ -38,36 +35,6 @@ pub(crate) struct Bucket {
     has_conditions: AtomicBool,
 }
 
-/// An object to be written.
-#[derive(Debug, Clone)]
-pub(crate) struct ObjectPut {
-    key: String,
-    body: UploadBody,
-    content_type: &'static str,
-    cache_control: String,
-    condition: PutCondition,
-}
-
-/// What has to hold for an object to be written, if the store supports conditions.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) enum PutCondition {
-    /// Nothing.
-    Always,
-    /// There is no such object.
-    Absent,
-    /// The object has this `ETag`.
-    Unchanged(String),
-}
-
-/// What became of an object that was to be written.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) enum PutOutcome {
-    /// It is written, and this is its `ETag` if the store says so.
-    Written(Option<String>),
-    /// The condition does not hold.
-    Refused,
-}
-
 /// An object that was read whole.
 #[derive(Debug, Clone)]
 pub(crate) struct ObjectText {
@@ -75,71 +42,6 @@ pub(crate) struct ObjectText {
     pub(crate) bytes: Bytes,
     /// The version of its content.
     pub(crate) etag: Option<String>,
-}
-
-impl ObjectPut {
-    /// The object `key`, with these bytes.
-    pub(crate) fn bytes(key: &str, bytes: impl Into<Bytes>, content_type: &'static str) -> Self {
-        Self::new(key, UploadBody::of_bytes(bytes.into()), content_type)
-    }
-
-    /// The object `key`, with the first `length` bytes of `file`, whose hash is `hash`.
-    pub(crate) fn file(
-        key: &str,
-        file: &Arc<File>,
-        length: u64,
-        hash: BodyHash,
-        content_type: &'static str,
-    ) -> Self {
-        let body = UploadBody::of_file(Arc::clone(file), 0, length, hash);
-        Self::new(key, body, content_type)
-    }
-
-    fn new(key: &str, body: UploadBody, content_type: &'static str) -> Self {
-        Self {
-            key: key.to_owned(),
-            body,
-            content_type,
-            cache_control: String::new(),
-            condition: PutCondition::Always,
-        }
-    }
-
-    /// Has caches keep it as `text` says.
-    pub(crate) fn cache_control(mut self, text: impl Into<String>) -> Self {
-        self.cache_control = text.into();
-        self
-    }
-
-    /// Is only written if this holds.
-    pub(crate) fn condition(mut self, condition: PutCondition) -> Self {
-        self.condition = condition;
-        self
-    }
-
-    /// The key of the object.
-    pub(super) fn key(&self) -> &str {
-        &self.key
-    }
-
-    /// The header fields that describe it, and its condition.
-    pub(super) fn fields(&self, has_conditions: bool) -> HeaderMap {
-        let mut fields = HeaderMap::new();
-        fields.insert(CONTENT_TYPE, HeaderValue::from_static(self.content_type));
-        let condition = match &self.condition {
-            PutCondition::Absent if has_conditions => Some((IF_NONE_MATCH, "*")),
-            PutCondition::Unchanged(etag) if has_conditions => Some((IF_MATCH, etag.as_str())),
-            _ => None,
-        };
-        let cache_control = Some((CACHE_CONTROL, self.cache_control.as_str()));
-        let cache_control = cache_control.filter(|(_, text)| !text.is_empty());
-        for (name, value) in condition.into_iter().chain(cache_control) {
-            if let Ok(value) = HeaderValue::from_str(value) {
-                fields.insert(name, value);
-            }
-        }
-        fields
-    }
 }
 
 impl Bucket {
@@ -282,20 +184,29 @@ impl Bucket {
         }
     }
 
-    /// Writes the objects `puts`, many at a time: what became of each.
+    /// Writes the objects `puts`, many at a time, as long as `permit` says that they may be written: what became of each.
     ///
     /// # Errors
-    /// One of them cannot be written; others may have been.
-    pub(crate) fn put_all(&self, puts: &[ObjectPut]) -> Result<Vec<PutOutcome>, HttpError> {
-        let puts = puts.iter().map(|put| self.put_one(put));
+    /// One of them cannot be written, or may not any more; others may have been.
+    pub(crate) fn put_all(
+        &self,
+        puts: &[ObjectPut],
+        permit: Option<&SendPermit>,
+    ) -> Result<Vec<PutOutcome>, HttpError> {
+        let puts = puts.iter().map(|put| self.put_one(put, permit.cloned()));
         let puts = stream::iter(puts).buffered(REQUESTS_MAX).try_collect();
         self.store.runtime.block_on(puts)
     }
 
-    async fn put_one(&self, put: &ObjectPut) -> Result<PutOutcome, HttpError> {
+    async fn put_one(
+        &self,
+        put: &ObjectPut,
+        permit: Option<SendPermit>,
+    ) -> Result<PutOutcome, HttpError> {
         let url = self.server.object_url(&put.key);
         let mut request = self.request(Method::PUT, url, "s3:PutObject", RESPONSE_BYTES_MAX);
         request.body = put.body.clone();
+        request.permit = permit;
         loop {
             let has_conditions = self.has_conditions.load(Ordering::Relaxed);
             request.fields = put.fields(has_conditions);

@@ -9,8 +9,9 @@ use std::sync::Arc;
 use reqwest::Method;
 use url::Url;
 
-use super::bucket::{Bucket, ObjectPut, RESPONSE_BYTES_MAX};
+use super::bucket::{Bucket, RESPONSE_BYTES_MAX};
 use super::callbacks::SendPermit;
+use super::object_put::ObjectPut;
 use super::upload_body::UploadBody;
 use crate::format::s3_location::encoded_parameter;
 use crate::http::error::HttpError;
@@ -48,7 +49,7 @@ impl Bucket {
     /// # Errors
     /// The object store does not.
     pub(crate) fn create_upload(&self, put: &ObjectPut) -> Result<String, HttpError> {
-        let url = self.upload_url(put.key(), "uploads=");
+        let url = self.upload_url(&put.key, "uploads=");
         let mut request = self.request(Method::POST, url, "s3:PutObject", RESPONSE_BYTES_MAX);
         request.fields = put.fields(false);
         let response = self.send(&request)?;

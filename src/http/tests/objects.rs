@@ -27,14 +27,14 @@ fn requests_with_a_gate_of_their_own_do_not_wait_for_others() {
         let puts: Vec<_> = (0..40)
             .map(|number| put(&format!("large{number}")))
             .collect();
-        busy.put_all(&puts)
+        busy.put_all(&puts, None)
     });
     while server.requests().len() < 16 {
         std::thread::sleep(Duration::from_millis(5));
     }
     let (sender, written) = mpsc::channel();
     let own = bucket.with_own_gate();
-    std::thread::spawn(move || sender.send(own.put_all(&[put("claim")]).unwrap()));
+    std::thread::spawn(move || sender.send(own.put_all(&[put("claim")], None).unwrap()));
     // Without a gate of its own it waits for as long as the others are repeated.
     let written = written.recv_timeout(Duration::from_secs(20)).unwrap();
     assert_eq!(written, [PutOutcome::Written(None)]);
@@ -46,17 +46,19 @@ fn put(key: &str) -> ObjectPut {
 }
 
 #[test]
-fn a_removal_is_not_sent_again_without_permission() {
+fn nothing_is_removed_or_written_again_without_permission() {
     let server = TestServer::answering(|_| response("503 Slow Down", "", ""));
-    let attempts = AtomicUsize::new(0);
-    let permit = SendPermit::new(move || attempts.fetch_add(1, Ordering::Relaxed) < 2);
-    let keys = ["a".to_owned()];
-    let refused = bucket(&server.url()).remove_all(&keys, Some(&permit));
-    assert!(matches!(
-        refused.unwrap_err().kind(),
-        HttpErrorKind::Canceled
-    ));
-    assert_eq!(server.requests().len(), 2);
+    let twice = || {
+        let attempts = AtomicUsize::new(0);
+        SendPermit::new(move || attempts.fetch_add(1, Ordering::Relaxed) < 2)
+    };
+    let bucket = bucket(&server.url());
+    let removed = bucket.remove_all(&["a".to_owned()], Some(&twice()));
+    let written = bucket.put_all(&[put("a")], Some(&twice()));
+    for refused in [removed.unwrap_err(), written.unwrap_err()] {
+        assert!(matches!(refused.kind(), HttpErrorKind::Canceled));
+    }
+    assert_eq!(server.requests().len(), 4);
 }
 
 /// Its system does not answer those who want to connect, since others wait to be accepted.
@@ -90,12 +92,12 @@ fn an_object_store_that_has_answered_is_waited_for_when_connections_to_it_time_o
     let bucket = bucket_with(&url, options, Duration::from_secs(600), Some(observer));
     let bucket = Arc::new(bucket);
     let putting = Arc::clone(&bucket);
-    let first = std::thread::spawn(move || putting.put_all(&[put("first")]));
+    let first = std::thread::spawn(move || putting.put_all(&[put("first")], None));
     answer(listener.accept().unwrap().0);
     first.join().unwrap().unwrap();
 
     let waiting = TcpStream::connect(address).unwrap();
-    let second = std::thread::spawn(move || bucket.put_all(&[put("second")]));
+    let second = std::thread::spawn(move || bucket.put_all(&[put("second")], None));
     let is_connect = kept_failing.recv_timeout(Duration::from_secs(60)).unwrap();
     assert!(is_connect);
     drop(waiting);
@@ -119,7 +121,7 @@ fn a_request_that_takes_longer_than_the_retry_time_is_repeated() {
         response("200 OK", "", "")
     });
     let bucket = bucket_with(&server.url(), quick(), Duration::from_secs(1), None);
-    let written = bucket.put_all(&[put("a")]).unwrap();
+    let written = bucket.put_all(&[put("a")], None).unwrap();
     assert_eq!(written, [PutOutcome::Written(None)]);
 }
 
@@ -127,7 +129,7 @@ fn a_request_that_takes_longer_than_the_retry_time_is_repeated() {
 fn without_retry_time_nothing_is_repeated() {
     let server = TestServer::answering(|_| response("500 Internal Server Error", "", ""));
     let bucket = bucket_with(&server.url(), quick(), Duration::ZERO, None);
-    assert_eq!(bucket.put_all(&[put("a")]).unwrap_err().attempts, 1);
+    assert_eq!(bucket.put_all(&[put("a")], None).unwrap_err().attempts, 1);
     assert_eq!(server.requests().len(), 1);
 }
 
@@ -145,7 +147,7 @@ fn all_statuses_of_passing_trouble_are_repeated() {
             let is_first = requests.fetch_add(1, Ordering::Relaxed) == 0;
             response(if is_first { status } else { "200 OK" }, "", "")
         });
-        let written = bucket(&server.url()).put_all(&[put("a")]);
+        let written = bucket(&server.url()).put_all(&[put("a")], None);
         assert_eq!(written.unwrap(), [PutOutcome::Written(None)], "{status}");
     }
 }

@@ -215,7 +215,10 @@ impl MirrorBucket {
     ) -> Result<(), TargetError> {
         let (file, upload) = nar.into_parts();
         let sent = self.send(&file, upload, key, hash);
-        if matches!(sent, Err(TargetError::Bucket { .. })) {
+        if matches!(
+            sent,
+            Err(TargetError::Bucket { .. } | TargetError::LeaseLost(_))
+        ) {
             file.keep();
         }
         sent
@@ -352,7 +355,11 @@ impl MirrorBucket {
                 .collect()
         };
 
-        let outcomes = self.bucket.put_all(&puts).map_err(action)?;
+        let outcomes = self.bucket.put_all(&puts, Some(&writer.lease.permit()));
+        if outcomes.is_err() {
+            writer.lease.check()?;
+        }
+        let outcomes = outcomes.map_err(action)?;
         for ((key, _, size, hash), outcome) in objects.into_iter().zip(outcomes) {
             let etag = match outcome {
                 PutOutcome::Written(etag) => etag,
@@ -387,3 +394,47 @@ impl MirrorBucket {
 
 /// What clients are told that nars are; the other types are in [`MirrorBucket::replace`].
 const NAR_TYPE: &str = "application/x-nix-nar";
+
+#[cfg(test)]
+mod tests {
+    use std::net::TcpListener;
+    use std::sync::atomic::{AtomicUsize, Ordering};
+
+    use super::*;
+    use crate::http::Options;
+    use crate::http::testing::bucket;
+
+    #[test]
+    fn without_the_claim_no_text_is_sent_again_and_its_loss_is_the_cause() {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let bucket = Arc::new(bucket(&format!(
+            "http://{}",
+            listener.local_addr().unwrap()
+        )));
+        let cache = tempfile::tempdir().unwrap();
+        let spool = UploadSpool::open(cache.path(), cache.path(), bucket.server()).unwrap();
+        let lease = WriterLease::unrenewed(&bucket);
+        let target = Arc::new(MirrorBucket {
+            client: Arc::new(Client::new(Options::default()).unwrap()),
+            bucket,
+            writer: Some(BucketWriter { spool, lease }),
+            objects: Mutex::default(),
+            texts: Mutex::default(),
+        });
+
+        let connections = Arc::new(AtomicUsize::new(0));
+        let (accepted, losing) = (Arc::clone(&connections), Arc::clone(&target));
+        std::thread::spawn(move || {
+            for _broken in listener.incoming() {
+                accepted.fetch_add(1, Ordering::Relaxed);
+                losing.writer().unwrap().lease.set_lost(true);
+            }
+        });
+        let failure = target.replace(&[(MirrorKey::of_cache_info(), "text")]);
+        assert!(
+            matches!(failure, Err(TargetError::LeaseLost(_))),
+            "{failure:?}"
+        );
+        assert_eq!(connections.load(Ordering::Relaxed), 1);
+    }
+}

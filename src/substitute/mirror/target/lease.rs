@@ -3,10 +3,11 @@
 //! A writer puts a claim, `subst/writers/ID`, and then lists all claims. If there is another one that was renewed a
 //! short while ago, it removes its own and gives way. Lists show what was put before, so of two writers at least one
 //! sees the other. A claim counts for [`LEASE_SECONDS`] by the clock of the object store, and is renewed as long as its
-//! process lives. A process that could not renew it in time writes nothing more.
+//! process lives. A process that could not renew it in time writes nothing more, even if it can renew it later.
 //!
-//! What was written before that may still arrive later. It does no harm: objects are whole, and their names
-//! and contents belong together. A removal would, so that none is sent, or sent again, once the claim may not count.
+//! What was sent before that may still arrive later. It does no harm: objects are whole, and their names and contents
+//! belong together. What is sent later could undo what another writer has done meanwhile. No object is written or
+//! removed, and no request repeated, once the claim may not count.
 
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex};
@@ -44,9 +45,9 @@ struct Claim {
     key: String,
     /// Tells the claim of this process from that of another one with the same identity, such as on a copied machine.
     content: String,
-    /// When it was renewed, in seconds of [`now`].
-    renewed_at: AtomicU64,
-    /// Another writer has been seen.
+    /// Until when its process may write, in seconds of [`now`].
+    usable_until: AtomicU64,
+    /// Another writer has been seen, or may have come and gone.
     is_lost: AtomicBool,
     /// A request was not sent, since the claim was too old. What it was for is not done, even if the claim was renewed later.
     was_refused: AtomicBool,
@@ -77,8 +78,14 @@ impl WriterLease {
         let mut attempts = 0;
         loop {
             attempts += 1;
+            let start = now();
             let OtherWriter::Alive(seconds) = lease.claim.put()? else {
-                break;
+                lease.claim.use_from(start);
+                // That may have taken too long.
+                match lease.claim.is_usable() || attempts == ATTEMPTS {
+                    true => break,
+                    false => continue,
+                }
             };
             if attempts == ATTEMPTS || seconds > NEW_SECONDS {
                 return Err(TargetError::LeaseHeld {
@@ -162,7 +169,7 @@ impl Claim {
             bucket: bucket.with_own_gate(),
             key: format!("{CLAIMS}{id}"),
             content: format!("{:032x}\n", fastrand::u128(..)),
-            renewed_at: AtomicU64::new(now()),
+            usable_until: AtomicU64::new(now() + USABLE_SECONDS),
             is_lost: AtomicBool::new(false),
             was_refused: AtomicBool::new(false),
             may_be_there: AtomicBool::new(false),
@@ -172,16 +179,24 @@ impl Claim {
     }
 
     fn may_write(&self) -> bool {
-        let age = now().saturating_sub(self.renewed_at.load(Ordering::Relaxed));
         let is_given_up = &[&self.is_lost, &self.was_refused];
-        age < USABLE_SECONDS && !is_given_up.iter().any(|it| it.load(Ordering::Relaxed))
+        self.is_usable() && !is_given_up.iter().any(|it| it.load(Ordering::Relaxed))
+    }
+
+    fn is_usable(&self) -> bool {
+        now() < self.usable_until.load(Ordering::Relaxed)
+    }
+
+    fn use_from(&self, start: u64) {
+        let until = start + USABLE_SECONDS;
+        self.usable_until.store(until, Ordering::Relaxed);
     }
 
     /// Puts the claim, and looks for those of others. Those that do not count any more are removed.
     fn put(&self) -> Result<OtherWriter, TargetError> {
-        let (start, failure) = (now(), TargetError::of_bucket("write", &self.key));
+        let failure = TargetError::of_bucket("write", &self.key);
         let put = ObjectPut::bytes(&self.key, self.content.clone().into_bytes(), "text/plain");
-        let own = self.bucket.put_all(&[put]);
+        let own = self.bucket.put_all(&[put], None);
         let is_refused =
             matches!(&own, Err(error) if matches!(error.kind(), HttpErrorKind::Bucket(_)));
         self.may_be_there.fetch_or(!is_refused, Ordering::Relaxed);
@@ -206,7 +221,6 @@ impl Claim {
         if let Some(youngest) = alive.iter().map(|other| age(other, time)).min() {
             return Ok(OtherWriter::Alive(youngest));
         }
-        self.renewed_at.store(start, Ordering::Relaxed);
         let expired: Vec<String> = expired.into_iter().map(|claim| claim.key.clone()).collect();
         if let Err(error) = self.bucket.remove_all(&expired, None) {
             debug!(%error, "expired claims are not removed");
@@ -222,16 +236,34 @@ impl Claim {
                 return;
             }
             drop(is_ended);
-            match self.put() {
-                Ok(OtherWriter::None) => {}
-                Ok(OtherWriter::Alive(_)) => {
-                    self.is_lost.store(true, Ordering::Relaxed);
-                    return;
-                }
-                // As long as it counts, the next attempt is in time.
-                Err(error) => debug!(%error, "the claim is not renewed"),
+            if !self.renew() {
+                return self.is_lost.store(true, Ordering::Relaxed);
             }
             is_ended = lock(&self.is_ended);
+        }
+    }
+
+    /// Puts the claim again; whether it may still count. Once it might not, another writer may have come and gone that
+    /// no list shows any more, and what this process knows of the bucket may be wrong for good.
+    fn renew(&self) -> bool {
+        let start = now();
+        if !self.is_usable() {
+            return false;
+        }
+        match self.put() {
+            Ok(OtherWriter::None) => {
+                let was_usable = self.is_usable();
+                if was_usable {
+                    self.use_from(start);
+                }
+                was_usable
+            }
+            Ok(OtherWriter::Alive(_)) => false,
+            // As long as it counts, the next attempt is in time.
+            Err(error) => {
+                debug!(%error, "the claim is not renewed");
+                true
+            }
         }
     }
 
@@ -266,6 +298,7 @@ fn now() -> u64 {
 
 #[cfg(test)]
 mod tests {
+    use std::io::{BufRead as _, BufReader, Read as _, Write as _};
     use std::net::TcpListener;
     use std::sync::mpsc;
 
@@ -293,6 +326,68 @@ mod tests {
         });
         // A request is repeated for longer.
         dropped.recv_timeout(Duration::from_secs(30)).unwrap();
+    }
+
+    /// A claim to the bucket of a store that has it and no other one. `observe` is told of each request.
+    fn alone(observe: impl Fn(&Claim, &str) + Send + 'static) -> WriterLease {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let url = format!("http://{}", listener.local_addr().unwrap());
+        let lease = WriterLease::unrenewed(&bucket(&url));
+        let claim = Arc::downgrade(&lease.claim);
+        std::thread::spawn(move || {
+            for stream in listener.incoming() {
+                let mut stream = BufReader::new(stream.unwrap());
+                let (mut head, mut line) = (String::new(), String::new());
+                while line != "\r\n" {
+                    line.clear();
+                    stream.read_line(&mut line).unwrap();
+                    head.push_str(&line.to_ascii_lowercase());
+                }
+                let length = head
+                    .lines()
+                    .find_map(|it| it.strip_prefix("content-length: "));
+                let mut body = vec![0; length.map_or(0, |it| it.parse().unwrap())];
+                stream.read_exact(&mut body).unwrap();
+                if let Some(claim) = claim.upgrade() {
+                    observe(&claim, &head);
+                }
+                let list = "<Contents><Key>subst/writers/id</Key><Size>1</Size></Contents>";
+                let list = format!("<ListBucketResult>{list}</ListBucketResult>");
+                let length = list.len();
+                let head = format!("Connection: close\r\nContent-Length: {length}\r\n\r\n");
+                let answer = format!("HTTP/1.1 200 OK\r\n{head}{list}");
+                stream.get_mut().write_all(answer.as_bytes()).unwrap();
+            }
+        });
+        lease
+    }
+
+    #[test]
+    fn a_claim_is_renewed_as_long_as_it_may_be_used() {
+        let lease = alone(|_, _| {});
+        let until = now() + USABLE_SECONDS / 2;
+        lease.claim.usable_until.store(until, Ordering::Relaxed);
+        assert!(lease.claim.renew());
+        assert!(lease.claim.usable_until.load(Ordering::Relaxed) > until);
+        lease.check().unwrap();
+    }
+
+    #[test]
+    fn a_claim_that_may_have_lapsed_is_not_renewed() {
+        let lease = alone(|_, request| assert!(!request.starts_with("put"), "{request}"));
+        lease.claim.usable_until.store(now(), Ordering::Relaxed);
+        assert!(!lease.claim.renew());
+        lease.check().unwrap_err();
+        lease.set_lost(true);
+    }
+
+    #[test]
+    fn a_claim_that_may_have_lapsed_while_it_was_put_again_does_not_count() {
+        // As if the machine slept, or the store did not answer.
+        let lease = alone(|claim, _| claim.usable_until.store(now(), Ordering::Relaxed));
+        assert!(!lease.claim.renew());
+        lease.check().unwrap_err();
+        lease.set_lost(true);
     }
 
     #[test]
