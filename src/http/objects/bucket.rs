@@ -120,7 +120,7 @@ impl Bucket {
             .unwrap_or_else(|| (self.server.base().clone(), String::new()));
         let from = encoded_parameter(&format!("{prefix}{start}"));
         let (mut objects, mut token) = (Vec::new(), None::<String>);
-        let mut empty_pages = 0;
+        let (mut empty_pages, mut text_bytes) = (0, 0);
         loop {
             // In the order of their names, as they are signed.
             let mut url = root.clone();
@@ -138,8 +138,13 @@ impl Bucket {
             let page =
                 parse_page(&text, &prefix).ok_or_else(|| not_a_list(&request.url, &response))?;
             empty_pages += u32::from(page.objects.is_empty());
+            for object in &page.objects {
+                text_bytes += object.key.len() + object.etag.as_ref().map_or(0, String::len);
+            }
             objects.extend(page.objects);
-            let is_endless = objects.len() > OBJECTS_MAX || empty_pages > EMPTY_PAGES_MAX;
+            let is_endless = objects.len() > OBJECTS_MAX
+                || text_bytes > TEXT_BYTES_MAX
+                || empty_pages > EMPTY_PAGES_MAX;
             match page.next {
                 None => return Ok(objects),
                 Some(next) if Some(&next) == token.as_ref() || is_endless => {
@@ -150,17 +155,16 @@ impl Bucket {
         }
     }
 
-    /// The objects `keys`, each of at most `bytes_max`, many at a time; `None` for those that do not exist or are
-    /// larger.
+    /// The objects with these keys, each of at most so many bytes, many at a time; `None` for those that do not exist or
+    /// are larger.
     ///
     /// # Errors
     /// One of them cannot be read.
     pub(crate) fn read_all(
         &self,
-        keys: &[String],
-        bytes_max: usize,
+        keys: &[(String, usize)],
     ) -> Result<Vec<Option<ObjectText>>, HttpError> {
-        let reads = keys.iter().map(|key| self.read(key, bytes_max));
+        let reads = keys.iter().map(|(key, bytes)| self.read(key, *bytes));
         let reads = stream::iter(reads).buffered(REQUESTS_MAX).try_collect();
         self.store.runtime.block_on(reads)
     }
@@ -303,6 +307,7 @@ const LIST_BYTES_MAX: usize = 8 << 20;
 /// The most bytes of a response that says what became of a request.
 pub(super) const RESPONSE_BYTES_MAX: usize = 64 << 10;
 
-/// The longest list, and how many of its pages may have no object.
+/// The longest list, with the bytes of keys and versions in it, and how many of its pages may have no object.
 const OBJECTS_MAX: usize = 20_000_000;
+const TEXT_BYTES_MAX: usize = if cfg!(test) { 1 << 20 } else { 2 << 30 };
 const EMPTY_PAGES_MAX: u32 = 1000;

@@ -24,6 +24,9 @@ pub(super) struct ListPage {
     pub(super) next: Option<String>,
 }
 
+/// The longest key that S3 allows. No version is longer.
+const KEY_BYTES_MAX: usize = 1024;
+
 /// The page in the document `xml`, with the objects whose keys begin with `prefix`; `None` if it is no list.
 pub(super) fn parse_page(xml: &str, prefix: &str) -> Option<ListPage> {
     if !xml.contains("<ListBucketResult") || !xml.trim_end().ends_with("</ListBucketResult>") {
@@ -31,7 +34,7 @@ pub(super) fn parse_page(xml: &str, prefix: &str) -> Option<ListPage> {
     }
     let mut page = ListPage::default();
     for content in elements(xml, "Contents") {
-        let key = element(content, "Key")?;
+        let key = element(content, "Key").filter(|key| key.len() <= KEY_BYTES_MAX)?;
         let size = element(content, "Size")?.parse().ok()?;
         let Some(key) = key.strip_prefix(prefix) else {
             continue;
@@ -39,7 +42,7 @@ pub(super) fn parse_page(xml: &str, prefix: &str) -> Option<ListPage> {
         page.objects.push(ListedObject {
             key: key.to_owned(),
             size,
-            etag: element(content, "ETag"),
+            etag: element(content, "ETag").filter(|etag| etag.len() <= KEY_BYTES_MAX),
             modified: element(content, "LastModified").and_then(|time| unix_time(&time)),
         });
     }
@@ -114,6 +117,22 @@ mod tests {
         assert_eq!(page.next.as_deref(), Some("a="));
         let all = parse_page(&format!("{PAGE}</ListBucketResult>"), "").unwrap();
         assert_eq!((all.objects.len(), all.next), (2, None));
+    }
+
+    #[test]
+    fn longer_keys_than_object_stores_have_are_refused_and_such_versions_not_kept() {
+        let page = |key: usize, etag: usize| {
+            let (key, etag) = ("k".repeat(key), "e".repeat(etag));
+            let object = format!("<Key>{key}</Key><Size>1</Size><ETag>{etag}</ETag>");
+            let contents = format!("<Contents>{object}</Contents>");
+            parse_page(
+                &format!("<ListBucketResult>{contents}</ListBucketResult>"),
+                "",
+            )
+        };
+        assert!(page(1024, 1024).unwrap().objects[0].etag.is_some());
+        assert_eq!(page(1024, 1025).unwrap().objects[0].etag, None);
+        assert_eq!(page(1025, 1), None);
     }
 
     #[test]

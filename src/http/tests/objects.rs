@@ -61,6 +61,26 @@ fn nothing_is_removed_or_written_again_without_permission() {
     assert_eq!(server.requests().len(), 4);
 }
 
+#[test]
+fn a_list_without_end_is_given_up() {
+    let pages = AtomicUsize::new(0);
+    let server = TestServer::answering(move |_| {
+        let page = pages.fetch_add(1, Ordering::Relaxed);
+        if page == 50 {
+            return response("404 Not Found", "", "");
+        }
+        let object = format!("<Key>{}</Key><Size>1</Size>", "k".repeat(1000));
+        let next = "<IsTruncated>true</IsTruncated><NextContinuationToken>";
+        let next = format!("{next}{page}</NextContinuationToken>");
+        let objects = format!("<Contents>{object}</Contents>").repeat(100);
+        let list = format!("<ListBucketResult>{objects}{next}</ListBucketResult>");
+        response("200 OK", "", &list)
+    });
+    let failure = bucket(&server.url()).list("").unwrap_err();
+    let is_no_list = matches!(failure.kind(), HttpErrorKind::Unexpected { .. });
+    assert!(is_no_list, "{failure}");
+}
+
 /// Its system does not answer those who want to connect, since others wait to be accepted.
 #[test]
 fn an_object_store_that_has_answered_is_waited_for_when_connections_to_it_time_out() {

@@ -1,6 +1,7 @@
 //! Where a mirror is: the files that runs read and write there.
 
 mod bucket;
+mod bucket_texts;
 mod directory;
 mod error;
 mod incoming_nar;

@@ -29,18 +29,15 @@ use crate::sync::lock;
 const NARINFO_MAX_AGE_SECONDS: u32 = 3600;
 /// Nars never change.
 const NAR_CACHE_CONTROL: &str = "public, max-age=31536000, immutable";
-/// Narinfos that are read together.
-const TEXTS_AT_A_TIME: usize = 1000;
-
 /// A mirror in a bucket.
 pub(crate) struct MirrorBucket {
     client: Arc<Client>,
-    bucket: Arc<Bucket>,
+    pub(super) bucket: Arc<Bucket>,
     writer: Option<BucketWriter>,
     /// What the bucket has, by key.
-    objects: Mutex<HashMap<String, StoredObject>>,
+    pub(super) objects: Mutex<HashMap<String, StoredObject>>,
     /// Texts that were read ahead, until they are used.
-    texts: Mutex<HashMap<String, String>>,
+    pub(super) texts: Mutex<HashMap<String, String>>,
 }
 
 /// What only the process that may write has.
@@ -123,43 +120,6 @@ impl MirrorBucket {
     fn reader(&self, key: &MirrorKey) -> Result<Option<ObjectReader>, TargetError> {
         let reader = ObjectReader::open(&self.client, &self.bucket, key.as_str());
         reader.map_err(TargetError::of_bucket("read", key))
-    }
-
-    /// Reads the texts of `keys`, many at a time, for [`MirrorBucket::text`].
-    pub(super) fn read_ahead(
-        &self,
-        keys: &[MirrorKey],
-        bytes_max: usize,
-    ) -> Result<(), TargetError> {
-        let keys: Vec<String> = {
-            let (objects, texts) = (lock(&self.objects), lock(&self.texts));
-            let keys = keys.iter().map(MirrorKey::as_str);
-            let new = keys.filter(|key| objects.contains_key(*key) && !texts.contains_key(*key));
-            new.map(str::to_owned).collect()
-        };
-        for keys in keys.chunks(TEXTS_AT_A_TIME) {
-            let read = self.bucket.read_all(keys, bytes_max);
-            let read = read.map_err(TargetError::of_bucket("read", "narinfos"))?;
-            let (mut objects, mut texts) = (lock(&self.objects), lock(&self.texts));
-            for (key, object) in keys.iter().zip(read) {
-                let Some(object) = object else { continue };
-                if let Some(stored) = objects.get_mut(key) {
-                    stored.etag = object.etag;
-                }
-                let text = String::from_utf8(object.bytes.into());
-                texts.extend(text.ok().map(|text| (key.clone(), text)));
-            }
-        }
-        Ok(())
-    }
-
-    pub(super) fn text(
-        &self,
-        key: &MirrorKey,
-        bytes_max: usize,
-    ) -> Result<Option<String>, TargetError> {
-        self.read_ahead(std::slice::from_ref(key), bytes_max)?;
-        Ok(lock(&self.texts).remove(key.as_str()))
     }
 
     pub(super) fn new_nar(&self) -> Result<IncomingNar<'_>, TargetError> {
@@ -397,44 +357,86 @@ const NAR_TYPE: &str = "application/x-nix-nar";
 
 #[cfg(test)]
 mod tests {
-    use std::net::TcpListener;
+    use std::io::Write as _;
+    use std::net::{TcpListener, TcpStream};
     use std::sync::atomic::{AtomicUsize, Ordering};
 
     use super::*;
     use crate::http::Options;
     use crate::http::testing::bucket;
 
-    #[test]
-    fn without_the_claim_no_text_is_sent_again_and_its_loss_is_the_cause() {
+    /// A mirror in an object store that does with each connection what `serve` does, and the directory of its spool.
+    fn mirror(
+        serve: impl Fn(&MirrorBucket, TcpStream) + Send + 'static,
+    ) -> (Arc<MirrorBucket>, tempfile::TempDir) {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-        let bucket = Arc::new(bucket(&format!(
-            "http://{}",
-            listener.local_addr().unwrap()
-        )));
+        let bucket = bucket(&format!("http://{}", listener.local_addr().unwrap()));
         let cache = tempfile::tempdir().unwrap();
         let spool = UploadSpool::open(cache.path(), cache.path(), bucket.server()).unwrap();
         let lease = WriterLease::unrenewed(&bucket);
-        let target = Arc::new(MirrorBucket {
+        let mirror = Arc::new(MirrorBucket {
             client: Arc::new(Client::new(Options::default()).unwrap()),
-            bucket,
+            bucket: Arc::new(bucket),
             writer: Some(BucketWriter { spool, lease }),
             objects: Mutex::default(),
             texts: Mutex::default(),
         });
-
-        let connections = Arc::new(AtomicUsize::new(0));
-        let (accepted, losing) = (Arc::clone(&connections), Arc::clone(&target));
+        let served = Arc::clone(&mirror);
         std::thread::spawn(move || {
-            for _broken in listener.incoming() {
-                accepted.fetch_add(1, Ordering::Relaxed);
-                losing.writer().unwrap().lease.set_lost(true);
+            for stream in listener.incoming() {
+                serve(&served, stream.unwrap());
             }
         });
-        let failure = target.replace(&[(MirrorKey::of_cache_info(), "text")]);
+        (mirror, cache)
+    }
+
+    #[test]
+    fn without_the_claim_no_text_is_sent_again_and_its_loss_is_the_cause() {
+        let connections = Arc::new(AtomicUsize::new(0));
+        let accepted = Arc::clone(&connections);
+        let (mirror, _cache) = mirror(move |mirror, _broken| {
+            accepted.fetch_add(1, Ordering::Relaxed);
+            mirror.writer().unwrap().lease.set_lost(true);
+        });
+        let failure = mirror.replace(&[(MirrorKey::of_cache_info(), "text")]);
         assert!(
             matches!(failure, Err(TargetError::LeaseLost(_))),
             "{failure:?}"
         );
         assert_eq!(connections.load(Ordering::Relaxed), 1);
+    }
+
+    #[test]
+    fn texts_are_read_ahead_as_far_as_there_is_room_for_their_listed_sizes() {
+        // Each object is what its key says, in 50 lines.
+        let (mirror, _cache) = mirror(|_, mut stream| {
+            let lines = BufReader::new(stream.try_clone().unwrap()).lines();
+            let head: Vec<String> = lines
+                .map(Result::unwrap)
+                .take_while(|it| !it.is_empty())
+                .collect();
+            let body = head[0].split([' ', '?']).nth(1).unwrap().repeat(50);
+            let length = body.len();
+            let head = format!("Connection: close\r\nContent-Length: {length}\r\n\r\n");
+            let answer = format!("HTTP/1.1 200 OK\r\n{head}{body}");
+            stream.write_all(answer.as_bytes()).unwrap();
+        });
+        let length = "/b/x.narinfo".len() * 50;
+        let names = ["v", "w", "x", "y", "z"].map(|name| format!("{name}.narinfo"));
+        let keys = names.map(|name| MirrorKey::of_file(&name).unwrap());
+        // The second one is larger than it was listed, and three of the others have room.
+        for (key, size) in keys.iter().zip([length, 3, length, length, length]) {
+            mirror.note_written(key, size as u64, None);
+        }
+
+        mirror.read_ahead(&keys, 1 << 20).unwrap();
+        let texts = lock(&mirror.texts).clone();
+        let ahead = keys.iter().map(|key| texts.contains_key(key.as_str()));
+        assert!(ahead.eq([true, false, true, true, false]), "{texts:?}");
+        for key in &keys {
+            let text = mirror.text(key, 1 << 20).unwrap();
+            assert_eq!(text.map(|text| text.len()), Some(length));
+        }
+        assert!(lock(&mirror.texts).is_empty());
     }
 }
