@@ -111,6 +111,21 @@ mod tests {
         assert_eq!(decoders.ahead.contexts.count(), 1);
     }
 
+    /// The zstd library takes a block that is larger than the maximum (RFC 8878, 3.1.1.2.4) if it decodes the frame in
+    /// one piece.
+    #[test]
+    fn a_frame_that_is_refused_as_it_arrives_is_not_decoded_ahead() {
+        const INPUT: &[u8] =
+            include_bytes!("../../tests/fuzz/corpus/decode/zstd-block-larger-than-its-maximum");
+        let stream = &INPUT[1..];
+        let read = |reader: &mut dyn Read| io::copy(&mut reader.take(1 << 20), &mut io::sink());
+        let serial = read(&mut *decoder(Compression::Zstd, stream).unwrap());
+        serial.unwrap_err();
+        let decoders = Decoders::new(memory(28 << 20), 4);
+        let ahead = decoders.decode(Compression::Zstd, stream, read);
+        ahead.unwrap().unwrap_err();
+    }
+
     #[test]
     fn no_more_run_than_fit_and_a_huge_one_runs_alone() {
         let decoders = Decoders::new(memory(20 << 20), 2);

@@ -27,6 +27,8 @@ const CONTENT_BYTES_MIN: usize = if cfg!(any(test, fuzzing)) {
 };
 /// The largest window, as in the library's streaming decoder.
 const WINDOW_BYTES_MAX: u64 = 128 << 20;
+/// The most bytes of a block, in a window of that size or more.
+const BLOCK_BYTES_MAX: usize = 128 << 10;
 /// What a context takes without its window, about.
 const CONTEXT_BYTES: usize = 160 << 10;
 
@@ -198,6 +200,8 @@ enum FrameStage {
 #[derive(Clone, Copy)]
 struct ScannedFrame {
     content: usize,
+    /// The most bytes of a block (3.1.1.2.4).
+    block_max: usize,
     has_checksum: bool,
 }
 
@@ -243,6 +247,7 @@ impl ZstdFrameScanner {
                 self.at = self.at.saturating_add(length);
                 self.stage = FrameStage::End(ScannedFrame {
                     content: 0,
+                    block_max: 0,
                     has_checksum: false,
                 });
                 Ok(())
@@ -264,6 +269,8 @@ impl ZstdFrameScanner {
                 self.at += header.length;
                 self.stage = FrameStage::Block(ScannedFrame {
                     content,
+                    block_max: usize::try_from(header.window)
+                        .map_or(BLOCK_BYTES_MAX, |window| window.min(BLOCK_BYTES_MAX)),
                     has_checksum: header.has_checksum,
                 });
                 Ok(())
@@ -278,11 +285,16 @@ impl ZstdFrameScanner {
         };
 
         let header = u32::from_le_bytes([low, middle, high, 0]);
+        let size = (header >> 3) as usize;
+        if size > frame.block_max {
+            // The library takes such a block in one piece, and refuses it in a stream.
+            return Err(ScanStep::NotSeparable);
+        }
         let length = match header >> 1 & 3 {
             // One byte, repeated; no times: the library does not treat that in a stream as in one piece.
-            1 if header >> 3 > 0 => 1,
+            1 if size > 0 => 1,
             1 | 3 => return Err(ScanStep::NotSeparable),
-            _ => (header >> 3) as usize,
+            _ => size,
         };
         self.at += 3 + length;
 
