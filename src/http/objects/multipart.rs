@@ -162,7 +162,8 @@ impl Bucket {
         let query = format!("uploadId={}", encoded_parameter(id));
         let url = self.upload_url(key, &query);
         let right = "s3:AbortMultipartUpload";
-        let request = self.request(Method::DELETE, url, right, RESPONSE_BYTES_MAX);
+        let mut request = self.request(Method::DELETE, url, right, RESPONSE_BYTES_MAX);
+        request.is_cleanup = true;
         let response = self.send(&request)?;
         match response.status {
             200 | 204 | 404 => Ok(()),

@@ -1,6 +1,7 @@
 //! What the fetch of a closure needs, and its outcome. The fetch itself is in `coordinator`.
 
-use std::sync::Arc;
+use std::collections::HashSet;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use crate::format::error_text::ErrorChain;
@@ -12,6 +13,7 @@ use crate::substitute::closure::plan::PlannedItem;
 use crate::substitute::install::{FailureClass, Installer, ItemError};
 use crate::substitute::lookup::Resolver;
 use crate::substitute::progress::{Progress, ProgressEvent};
+use crate::sync::lock;
 
 /// What to do with the rest when an item cannot be had.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -40,12 +42,17 @@ pub(crate) struct ClosureFetch {
     pub(crate) jobs: usize,
     /// What to do with the rest when an item cannot be had.
     pub(crate) on_failure: OnFailure,
+    /// The items of which it was reported that they failed.
+    pub(crate) reported_failures: Mutex<HashSet<StorePath>>,
 }
 
 impl ClosureFetch {
-    /// Reports each of the `failed` items.
+    /// Reports each of the `failed` items, unless that was done in an earlier round of waiting.
     pub(super) fn report_failures(&self, failed: &[(StorePath, ItemError)]) {
         for (item, error) in failed {
+            if !lock(&self.reported_failures).insert(item.clone()) {
+                continue;
+            }
             self.progress.event(ProgressEvent::Failed {
                 item,
                 reason: format_args!("{}", ErrorChain(error)),

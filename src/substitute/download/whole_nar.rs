@@ -81,7 +81,10 @@ impl<'a> WholeNar<'a> {
     /// Why the input ended early, if it did, or may have.
     pub(crate) fn stop_reason(&self) -> Option<TransferError> {
         let failure = self.counters.failure.get();
-        let network = failure.or_else(|| self.counters.early_end.get());
+        // An end that may be early was one if something is missing.
+        let is_short = self.input.get_ref().left > 0;
+        let early_end = is_short.then(|| self.counters.early_end.get());
+        let network = failure.or(early_end.flatten());
         let network = network.map(|error| TransferError::Network(Arc::clone(error)));
         self.stopped.error().or(network)
     }

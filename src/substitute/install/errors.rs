@@ -259,7 +259,7 @@ impl ItemError {
             | Self::NotTried => FailureClass::Absent,
             Self::AllFailed(attempts) => attempts
                 .iter()
-                .filter(|attempt| !attempt.error.may_be_of_nar())
+                .filter(|it| !it.error.may_be_of_nar() || it.error.is_disk_full())
                 .map(|attempt| attempt.error.class())
                 // A server that does not have the nar after all is a failed download here:
                 // its narinfo said that it has.

@@ -21,6 +21,11 @@ impl InFlightTransfers {
         lock(&self.0).iter().any(|transfer| transfer.item == *item)
     }
 
+    /// Whether no transfer is under way.
+    pub(super) fn is_empty(&self) -> bool {
+        lock(&self.0).is_empty()
+    }
+
     /// What is left to do of the transfers under way.
     #[must_use]
     pub(crate) fn load(&self, rates: &MeasuredRates, cores: f64) -> PlanLoad {

@@ -140,10 +140,13 @@ impl Installer {
                 return Err(ItemError::Interrupted);
             }
 
-            // If there is room for what the narinfo describes, this nar may be another one.
-            let stop = error.is_of_this_machine()
-                || error.is_disk_full() && self.check_space_for(request).is_err();
+            let stop = error.is_of_this_machine();
+            let is_disk_full = error.is_disk_full();
             self.note_failure(request, &candidate, error, &mut attempts, retries);
+            if is_disk_full {
+                // If there is room for what the narinfo describes, this nar may be another one.
+                self.check_space_for(request)?;
+            }
             if stop {
                 break;
             }

@@ -115,6 +115,8 @@ impl Installer {
             {
                 spools.give_up_space() || spools.remove_all() > 0
             }
+            // A shortage is not of the nar as long as others are under way.
+            error if error.is_shortage() && !self.in_flight.is_empty() => false,
             error if error.class() == FailureClass::Refused || error.may_be_of_nar() => {
                 spools.discard(&kept_name(request, candidate))
             }

@@ -75,7 +75,8 @@ pub(crate) struct MirrorFinding {
 impl MirrorFinding {
     /// Whether it is a narinfo that does not say of which item it is, and neither does another one.
     pub(crate) fn is_nameless(&self) -> bool {
-        self.item.is_none() && self.file.ends_with(".narinfo")
+        let is_narinfo = matches!(self.fault, MirrorFault::NarInfo(_));
+        is_narinfo && self.item.is_none() && self.file.ends_with(".narinfo")
     }
 }
 

@@ -76,7 +76,9 @@ impl Inventory {
         let name = MirrorKey::of_file(&file.name);
         let item = name.as_ref().and_then(MirrorKey::item_of_narinfo);
         if let Some(key) = name.filter(|key| item.is_some() || key.is_of_nar()) {
-            self.newest = self.newest.take().max(Some((file.modified, key)));
+            // Of what has no time, it is not known when it was written.
+            let time = Some(file.modified).filter(|time| *time < u64::MAX);
+            self.newest = self.newest.take().max(time.map(|time| (time, key)));
         }
         match (item, file.key) {
             (Some(item), _) => self.narinfos.push(ListedNarInfo {

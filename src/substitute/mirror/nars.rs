@@ -264,8 +264,11 @@ impl NarStorage<'_> {
 
 /// Whether what was copied before `failure` is right, as far as is known.
 fn is_of_outage(failure: &MirrorFailure) -> bool {
-    let is_of_bucket = matches!(failure, MirrorFailure::Target(TargetError::Bucket { .. }));
-    is_of_bucket
+    let is_of_sending = matches!(
+        failure,
+        MirrorFailure::Target(TargetError::Bucket { .. } | TargetError::LeaseLost(_))
+    );
+    is_of_sending
         || matches!(
             failure.class(),
             FailureClass::Transient | FailureClass::Interrupted

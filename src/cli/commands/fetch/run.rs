@@ -2,7 +2,7 @@
 
 use std::collections::HashSet;
 use std::path::Path;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 
 use crate::cli::args::FetchArgs;
 use crate::cli::confinement::DiskChanges;
@@ -196,6 +196,7 @@ fn setup(
         progress: Arc::clone(&context.progress),
         clock: context.clock,
         jobs: context.settings.jobs,
+        reported_failures: Mutex::default(),
         on_failure: if args.keep_going {
             OnFailure::KeepGoing
         } else {
