@@ -124,6 +124,6 @@ const LARGE_BLOCK_BYTES: i32 = 512 << 10;
 
 const OPEN_FILES: u64 = 65_536;
 
-/// A fetch of nars with ordinary windows takes less than 100 MiB, of the decoders' memory a half; the program itself, its libraries and
-/// the stacks of its threads take the rest. Measured: with 100 MB of addresses a closure is fetched.
+/// A fetch of nars with ordinary windows takes less than 100 MiB, of the decoders' memory a half; the program itself, its
+/// libraries and the stacks of its threads take the rest. Measured: with 100 MB of addresses a closure is fetched.
 const MEMORY_MIN: u64 = 128 << 20;

@@ -1,5 +1,5 @@
-//! Interrupts by the user: a flag that all work checks, and whether an interrupt ends the program at
-//! once.
+//! Interrupts, by the user or by a failure of what all work is for: a flag that all work checks, and whether an interrupt
+//! by the user ends the program at once.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use signal_hook::flag;
 
-/// Whether the user has interrupted, shared by everything that works or waits.
+/// Whether the work has been interrupted, shared by everything that works or waits.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Cancel {
     is_canceled: Arc<AtomicBool>,

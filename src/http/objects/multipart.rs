@@ -120,15 +120,17 @@ impl Bucket {
         }
     }
 
-    /// Makes the object `key` of all `parts` of the upload `id`, and returns its `ETag`, if the store says so.
+    /// Makes the object `key` of all `parts` of the upload `id`, if `permit` says that it may be written, and returns its
+    /// `ETag`, if the store says so.
     ///
     /// # Errors
-    /// The object store does not, or there is no such upload, perhaps because it is complete.
+    /// The object store does not, it may not be written, or there is no such upload, perhaps because it is complete.
     pub(crate) fn complete_upload(
         &self,
         key: &str,
         id: &str,
         parts: &[UploadedPart],
+        permit: Option<&SendPermit>,
     ) -> Result<Option<String>, HttpError> {
         let mut xml = "<CompleteMultipartUpload>".to_owned();
         for part in parts {
@@ -147,6 +149,7 @@ impl Bucket {
         let mut request = self.request(Method::POST, url, "s3:PutObject", RESPONSE_BYTES_MAX);
         request.body = UploadBody::of_bytes(xml.into());
         request.is_completion = true;
+        request.permit = permit.cloned();
         let response = self.send(&request)?;
         match response.status {
             200 => Ok(element(&response.text(), "ETag")),

@@ -55,10 +55,12 @@ fn nothing_is_removed_or_written_again_without_permission() {
     let bucket = bucket(&server.url());
     let removed = bucket.remove_all(&["a".to_owned()], Some(&twice()));
     let written = bucket.put_all(&[put("a")], Some(&twice()));
-    for refused in [removed.unwrap_err(), written.unwrap_err()] {
+    let completed = bucket.complete_upload("a", "id", &[], Some(&twice()));
+    let refused = [removed.err(), written.err(), completed.err()];
+    for refused in refused.map(Option::unwrap) {
         assert!(matches!(refused.kind(), HttpErrorKind::Canceled));
     }
-    assert_eq!(server.requests().len(), 4);
+    assert_eq!(server.requests().len(), 6);
 }
 
 #[test]
@@ -194,16 +196,16 @@ fn an_upload_is_completed_again_as_long_as_errors_follow_the_status() {
         })
     };
     let server = failing(6, "InternalError");
-    let etag = bucket(&server.url()).complete_upload("a", "id", &[]);
+    let etag = bucket(&server.url()).complete_upload("a", "id", &[], None);
     assert_eq!(etag.unwrap().as_deref(), Some("e"));
 
     let server = failing(usize::MAX, "InvalidPart");
-    let error = bucket(&server.url()).complete_upload("a", "id", &[]);
+    let error = bucket(&server.url()).complete_upload("a", "id", &[], None);
     assert_eq!(error.unwrap_err().attempts, 1);
 
     let server = failing(usize::MAX, "InternalError");
     let bucket = bucket_with(&server.url(), quick(), Duration::from_millis(100), None);
-    let error = bucket.complete_upload("a", "id", &[]).unwrap_err();
+    let error = bucket.complete_upload("a", "id", &[], None).unwrap_err();
     assert!(matches!(error.kind(), HttpErrorKind::Bucket(_)), "{error}");
     assert!(error.attempts > 1);
 }

@@ -3,12 +3,14 @@
 use std::collections::HashSet;
 
 use super::failure::MirrorFailure;
+use super::inventory::TEXTS_AHEAD;
+use super::key::MirrorKey;
 use super::lookup::{FoundItem, MirrorTrust, ServerNarInfo};
 use super::signatures::missing_signatures;
 use super::stored::{has_nars, is_current, known_methods, stored_narinfo, wanted_nars};
 use super::target::{MirrorTarget, TargetError};
 use crate::format::compression::Compression;
-use crate::format::narinfo::NarInfo;
+use crate::format::narinfo::{MAX_BYTES, NarInfo};
 use crate::format::store_path::{StoreDir, StorePath};
 
 /// An item before nars are copied.
@@ -56,7 +58,17 @@ impl MirrorPlanner<'_> {
     /// # Errors
     /// The mirror cannot be read.
     pub(super) fn plan(&self, found: Vec<FoundItem>) -> Result<Vec<MirrorPlanItem>, TargetError> {
-        found.into_iter().map(|item| self.plan_item(item)).collect()
+        let keys = found.iter().map(|item| item.path.hash_part());
+        let keys: Vec<MirrorKey> = keys.map(|item| MirrorKey::of_narinfo(&item)).collect();
+        let mut planned = Vec::with_capacity(found.len());
+        for (number, item) in found.into_iter().enumerate() {
+            if let Some(target) = self.target.filter(|_| number % TEXTS_AHEAD == 0) {
+                let end = keys.len().min(number + TEXTS_AHEAD);
+                target.read_ahead(&keys[number..end], MAX_BYTES)?;
+            }
+            planned.push(self.plan_item(item)?);
+        }
+        Ok(planned)
     }
 
     fn plan_item(&self, item: FoundItem) -> Result<MirrorPlanItem, TargetError> {

@@ -22,7 +22,6 @@ use super::tally::MirrorTally;
 use super::target::MirrorTarget;
 use super::text::{DownloadEdit, edited};
 use crate::format::compression::Compression;
-use crate::format::narinfo::MAX_BYTES;
 use crate::format::store_path::{StoreDir, StorePath};
 use crate::substitute::cancel::Cancel;
 use crate::substitute::claims::ClaimRequests;
@@ -169,12 +168,6 @@ impl Mirror<'_> {
             tally,
         };
         let found = lookup.closure(items)?;
-        if let Some(target) = target {
-            let keys = found
-                .iter()
-                .map(|item| MirrorKey::of_narinfo(&item.path.hash_part()));
-            target.read_ahead(&keys.collect::<Vec<_>>(), MAX_BYTES)?;
-        }
         let planner = MirrorPlanner {
             target,
             trust: self.trust,
@@ -218,6 +211,7 @@ impl Mirror<'_> {
             writer: Mutex::new(writer),
             end: Mutex::default(),
             niceness: niceness(),
+            cancel: self.cancel,
         };
         thread::scope(|scope| {
             let copies = storage.target.copies(self.jobs);
@@ -266,15 +260,13 @@ impl Mirror<'_> {
             }
             match self.copy_item(storage, &item.copy) {
                 Err(failure) if failure.ends_run() => {
-                    lock(&work.end).get_or_insert(failure);
-                    // The others do not go on downloading what cannot be stored.
-                    self.cancel.cancel();
+                    work.fail(failure);
                     return;
                 }
                 result => lock(&work.copied).push((item.path.clone(), result)),
             }
             storage.tally.done.fetch_add(1, Ordering::Relaxed);
-            work.write_next(self.cancel);
+            work.write_next();
         }
     }
 
@@ -343,13 +335,15 @@ struct CopyWork<'a> {
     end: Mutex<Option<MirrorFailure>>,
     /// The niceness of the process.
     niceness: i32,
+    /// Raised with `end`.
+    cancel: &'a Cancel,
 }
 
 impl CopyWork<'_> {
     /// Writes the narinfos that can be written, unless another thread does: then it, or a later call,
     /// writes these as well. After a failure of the mirror none is written: it may be that the nars are
     /// not on the disk.
-    fn write_next(&self, cancel: &Cancel) {
+    fn write_next(&self) {
         let Ok(mut writer) = self.writer.try_lock() else {
             return;
         };
@@ -358,8 +352,14 @@ impl CopyWork<'_> {
         }
         let copied = std::mem::take(&mut *lock(&self.copied));
         if let Err(error) = writer.write_next(copied) {
-            lock(&self.end).get_or_insert(error.into());
-            cancel.cancel();
+            self.fail(error.into());
         }
+    }
+
+    /// Ends the run: the other threads do not go on downloading what cannot be stored.
+    fn fail(&self, failure: MirrorFailure) {
+        // In this order: it is the cause of what they fail with then.
+        lock(&self.end).get_or_insert(failure);
+        self.cancel.cancel();
     }
 }

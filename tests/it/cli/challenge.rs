@@ -254,6 +254,25 @@ fn a_nar_that_is_not_the_claimed_one_is_reported() {
         assert!(error.contains(reason), "{reason}: {found:#}");
     }
 
+    // Nothing says that this is the end of the file.
+    let other = zstd::encode_all(&file_nar(b"built at 12:99")[..], 1).unwrap();
+    let directory = builders.bob.dir.clone();
+    let server = Server::start(move |request| {
+        let mut reply = Reply::file(&directory, request);
+        if request.path == "/a.nar" {
+            reply = Reply::new("200 OK", other.clone());
+            reply.has_no_length = true;
+        } else if let Ok(text) = String::from_utf8(reply.body.clone()) {
+            reply.body = text
+                .replace("Compression: none", "Compression: zstd")
+                .into();
+        }
+        reply
+    });
+    let found = challenge(&builders.sandbox, &server.url(), &["--diff", a]).exits(3);
+    let reason = "sends a nar with the hash sha256:";
+    assert!(found.stdout.contains(reason), "{found:?}");
+
     std::fs::remove_file(builders.bob.nar('a')).unwrap();
     let found = builders.challenge(&["--diff", a]).exits(3);
     assert!(

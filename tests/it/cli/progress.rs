@@ -251,6 +251,24 @@ fn a_failed_item_is_reported_with_its_reason() {
     );
 }
 
+/// Also those that are tried again, or might be, since there is time to wait.
+#[test]
+fn every_failed_item_is_reported_once() {
+    let sandbox = Sandbox::new();
+    let fixture = Fixture::copy(Kind::Guix, sandbox.path("server"));
+    std::fs::remove_dir_all(fixture.dir.join("nar")).unwrap();
+    let sample = item("sample");
+    let words = ["fetch", "--progress", "json", "-k", "--wait", "1m", &sample];
+    let run = sandbox.subst(&fixture.url(), &words);
+    assert_ne!(run.code, Some(0));
+    let told = events(&run);
+    let failed = told.iter().filter(|event| event["event"] == "failed");
+    let failed: Vec<_> = failed.map(|event| event["item"].to_string()).collect();
+    let items: BTreeSet<_> = failed.iter().collect();
+    assert_eq!(items.len(), failed.len(), "{failed:?}");
+    assert!(items.len() > 1);
+}
+
 #[test]
 fn items_that_no_server_has_are_reported_as_failed() {
     let sandbox = Sandbox::new();

@@ -214,7 +214,10 @@ impl<'a> LargeUpload<'a> {
         parts.extend(reused);
         parts.sort_unstable_by_key(|part| part.number);
 
-        let completed = bucket.complete_upload(&self.key, id, &parts);
+        let completed = bucket.complete_upload(&self.key, id, &parts, Some(&lease.permit()));
+        if completed.is_err() {
+            lease.check()?;
+        }
         let etag = completed.map_err(TargetError::of_bucket("complete", &self.key))?;
         records.remove(&self.key);
         Ok(etag)

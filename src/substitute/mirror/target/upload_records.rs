@@ -125,18 +125,19 @@ impl UploadRecords {
                 .and_then(|file| file.metadata()?.modified());
             let age = modified.ok().and_then(|modified| modified.elapsed().ok());
             if age.is_some_and(|age| age > AGE_MAX) {
-                if let Some(record) = self.read(name) {
-                    abort(bucket, &record.key, &record.id);
+                let record = self.read(name);
+                if record.is_none_or(|record| abort(bucket, &record.key, &record.id)) {
+                    self.remove_file(name);
                 }
-                self.remove_file(name);
             }
         }
     }
 
-    /// Aborts the upload `id` of the object `key`, and forgets it.
+    /// Aborts the upload `id` of the object `key`, and forgets it; a later run does if the object store does not.
     pub(super) fn abort(&self, bucket: &Bucket, key: &str, id: &str) {
-        abort(bucket, key, id);
-        self.remove(key);
+        if abort(bucket, key, id) {
+            self.remove(key);
+        }
     }
 
     /// Removes the record for the object `key`.
@@ -219,10 +220,13 @@ impl RecordFile {
     }
 }
 
-fn abort(bucket: &Bucket, key: &str, id: &str) {
-    if let Err(error) = bucket.abort_upload(key, id) {
+/// Aborts an upload; whether the object store has done so.
+fn abort(bucket: &Bucket, key: &str, id: &str) -> bool {
+    let aborted = bucket.abort_upload(key, id);
+    if let Err(error) = &aborted {
         debug!(%error, key, "an upload is not aborted");
     }
+    aborted.is_ok()
 }
 
 /// The name of the record for the object `key`.
